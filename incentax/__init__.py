@@ -1,0 +1,53 @@
+"""Differentiable incentive design on JAX.
+
+A regulator sets `theta`, agents settle at an equilibrium `x*(theta)`, and the regulator wants the
+`theta` whose equilibrium is best. The package is a house of floors, and a module imports only from
+lower ones: sets, schedules and noise (1); geometry and games (2); how agents move, `dynamics` (3);
+where they stop, `equilibrium` (4); how `x*` answers, `sensitivity` (5); how `theta` moves,
+`design` (6); `traffic` and ready `problems` (7); plots and the command line (8).
+"""
+
+from . import noise as noise, problems as problems, schedules as schedules, traffic as traffic
+from ._results import RESULTS as RESULTS
+from .design import (
+    design as design,
+    DesignAndPlay as DesignAndPlay,
+    DesignFailure as DesignFailure,
+    DesignProblem as DesignProblem,
+    DesignSolution as DesignSolution,
+    History as History,
+    Hypergradient as Hypergradient,
+    hypergradient as hypergradient,
+    Record as Record,
+    SchemeInfo as SchemeInfo,
+)
+from .dynamics import (
+    Extragradient as Extragradient,
+    MirrorDescent as MirrorDescent,
+    ProjectedGradient as ProjectedGradient,
+)
+from .equilibrium import (
+    Equilibrium as Equilibrium,
+    natural_residual as natural_residual,
+    solve_equilibrium as solve_equilibrium,
+)
+from .games import (
+    AggregativeGame as AggregativeGame,
+    AtomicGame as AtomicGame,
+    Game as Game,
+    QuantalResponse as QuantalResponse,
+)
+from .geometry import (
+    Entropic as Entropic,
+    EntropicProduct as EntropicProduct,
+    Euclidean as Euclidean,
+    Mahalanobis as Mahalanobis,
+)
+from .sensitivity import Implicit as Implicit
+from .sets import (
+    Box as Box,
+    NonNegative as NonNegative,
+    Product as Product,
+    Reals as Reals,
+    Simplex as Simplex,
+)

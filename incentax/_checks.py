@@ -1,0 +1,97 @@
+"""Refusals: one way to say which argument breaks which rule, eagerly and in compiled code."""
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, PyTree
+
+T = TypeVar("T")
+
+
+class _Message(str):
+    """A text for `eqx.error_if` whose received value is filled in when the program runs."""
+
+    received: str
+
+    def __new__(cls, rule: str):
+        message = super().__new__(cls, rule)
+        message.received = ""
+        return message
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self) + self.received, spec)
+
+
+def is_traced(*trees: PyTree) -> bool:
+    """Whether any leaf is known only when the program runs."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def require(tree: T, holds: ArrayLike, rule: str, received: ArrayLike) -> T:
+    """Returns `tree`, or refuses with `rule` and the first value at which it does not hold.
+
+    Concrete values raise `ValueError` at once. Traced ones raise when the program runs, by
+    `eqx.error_if`, with the same text.
+    """
+    if not is_traced(holds, received):
+        if not np.all(holds):
+            raise ValueError(rule + _describe(np.asarray(holds), np.asarray(received)))
+        return tree
+    message = _Message(rule)
+
+    def remember(holds, received):
+        holds = np.asarray(holds)
+        if not holds.all():
+            message.received = _describe(holds, np.asarray(received))
+        return np.zeros(np.shape(holds)[: holds.ndim - ndim], np.int32)
+
+    ndim = jnp.ndim(holds)
+    failed = ~jnp.all(jnp.asarray(holds))
+    # The index is computed by the callback, so the value is stored before the error is raised.
+    index = jax.lax.cond(
+        failed,
+        lambda: jax.pure_callback(
+            remember,
+            jax.ShapeDtypeStruct((), np.int32),
+            jnp.asarray(holds),
+            jnp.asarray(received),
+            vmap_method="broadcast_all",
+        ),
+        lambda: jnp.int32(0),
+    )
+    return eqx.branched_error_if(tree, failed, index, [message])
+
+
+def _describe(holds: np.ndarray, received: np.ndarray) -> str:
+    if received.shape != holds.shape or received.ndim == 0:
+        return f", got {received.ravel()[0] if received.size == 1 else received}"
+    index = np.unravel_index(int(np.argmin(holds)), holds.shape)
+    place = index[0] if len(index) == 1 else tuple(int(i) for i in index)
+    return f", got {received[index]} at index {place}"
+
+
+def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:
+    """`value` as an array of floats, refused unless (strictly) positive."""
+    array = as_float(value)
+    holds = array > 0 if strictly else array >= 0
+    rule = f"`{owner}({name}=...)` needs {name} {'>' if strictly else '>='} 0"
+    return require(array, holds, rule, array)
+
+
+def require_count(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """`value` as an `int`, refused unless whole and at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{owner}({name}=...)` needs a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"`{owner}({name}=...)` needs {name} >= {least}, got {value}")
+    return int(value)
+
+
+def as_float(value: Any) -> Array:
+    """`value` as a float array; floats keep their dtype, everything else takes the default one."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)

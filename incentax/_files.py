@@ -1,0 +1,60 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder, made if missing; `ValueError` when files cannot be written there."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"`--out` needs a folder that can be written, got {path}: {error}") from None
+    return folder
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` on a temporary neighbour of `path`, then moves it into place."""
+    descriptor, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON in which NaN and infinity are `null`."""
+    text = json.dumps(_plain(content), indent=2, allow_nan=False)
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n"))
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """A numpy archive of named arrays."""
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    write_whole(path, lambda temporary: np.savez_compressed(temporary, **plain))
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    if isinstance(node, jax.Array | np.ndarray | np.generic):
+        return _plain(np.asarray(node).tolist())
+    if isinstance(node, float) and not np.isfinite(node):
+        return None
+    return node

@@ -1,0 +1,28 @@
+"""How a computation ended. Each entry is advice: it says what to change."""
+
+import equinox as eqx
+
+
+class RESULTS(eqx.Enumeration):
+    """Outcome of a public verb, in its `.result`; compare with `== ix.RESULTS.successful`."""
+
+    successful = ""
+    max_steps_reached = (
+        "The equilibrium was not reached to `tol` within `max_steps`: `.x` is the last point and "
+        "`.residual` its distance from equilibrium. Raise `max_steps` or `tol`, or start nearer "
+        "with `x0`."
+    )
+    nonfinite_play = (
+        "The agents' play turned non-finite: `.steps` counts the finite steps, and `.x` is the "
+        "last finite strategy. Lower the play step size, or raise the mixing so that strategies "
+        "keep away from the boundary."
+    )
+    nonfinite_design = (
+        "The incentive turned non-finite while play was finite: `.steps` counts the finite steps, "
+        "and `.theta` is the last finite incentive. Lower the optimizer's learning rate, or "
+        "check the objective and the hypergradient's residual in `.history`."
+    )
+    nonfinite_start = (
+        "The operator or the objective is not finite at the start. Check the user's functions at "
+        "`theta0` and `x0`."
+    )

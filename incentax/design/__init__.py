@@ -1,0 +1,23 @@
+from ._design import (
+    advance as advance,
+    as_record as as_record,
+    design as design,
+    DesignFailure as DesignFailure,
+    DesignSolution as DesignSolution,
+    finish as finish,
+    History as History,
+    Record as Record,
+    start as start,
+)
+from ._design_and_play import DesignAndPlay as DesignAndPlay
+from ._problem import (
+    DesignProblem as DesignProblem,
+    evaluate_hypergradient as evaluate_hypergradient,
+    Hypergradient as Hypergradient,
+    hypergradient as hypergradient,
+)
+from ._scheme import (
+    AbstractScheme as AbstractScheme,
+    AbstractSchemeState as AbstractSchemeState,
+    SchemeInfo as SchemeInfo,
+)

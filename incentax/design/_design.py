@@ -1,0 +1,281 @@
+"""The loop of every scheme, and the verb `design`."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from .._checks import is_traced, require_count
+from .._results import RESULTS
+from .._tree import as_pytree_function, tree_finite, tree_where
+from ..equilibrium import natural_residual
+from ._problem import DesignProblem
+from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
+
+
+class Record(eqx.Module):
+    """What the history keeps: every `every`-th step, and `observe(theta, x)` if given.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> ix.Record(every=10, observe=lambda theta, x: theta).every
+        10
+    """
+
+    every: int = eqx.field(static=True)
+    observe: Callable[[PyTree, Array], PyTree]
+
+    def __init__(self, every: int = 1, observe: Callable[[PyTree, Array], PyTree] | None = None):
+        self.every = require_count("Record", "every", every)
+        self.observe = as_pytree_function(_nothing if observe is None else observe)
+
+
+class History(eqx.Module):
+    """One row a recorded step, NaN from the step on at which a run broke off.
+
+    - `step`: number of steps done.
+    - `objective`, `residual`: at the pair `(theta, x)` after that step.
+    - `info`: the scheme's own figures, see [`SchemeInfo`][].
+    - `observed`: what `Record.observe` returned.
+    """
+
+    step: Int[Array, " rows"]
+    objective: Float[Array, " rows"]
+    residual: Float[Array, " rows"]
+    info: SchemeInfo
+    observed: PyTree
+
+
+class DesignSolution(eqx.Module):
+    """Answer of [`design`][].
+
+    - `theta`, `x`: the last finite incentive and strategy. In a single loop `x` is where play
+      stands, not the exact equilibrium: `residual` tells how far it is from it.
+    - `objective`, `residual`: at `(theta, x)`.
+    - `steps`: number of finite steps done.
+    - `history`: see [`History`][].
+    - `result`: an entry of `ix.RESULTS`. For a scheme with a fixed number of steps, successful
+      means that all were done and finite; convergence is for `residual` and `history` to show.
+    """
+
+    theta: PyTree
+    x: Array
+    objective: Float[Array, ""]
+    residual: Float[Array, ""]
+    steps: Int[Array, ""]
+    history: History
+    result: RESULTS
+
+
+class DesignFailure(RuntimeError):
+    """Raised by [`design`][] with the broken-off run, history included, in `.solution`."""
+
+    def __init__(self, message: str, solution: DesignSolution):
+        super().__init__(message)
+        self.solution = solution
+
+
+class Progress(eqx.Module):
+    """A run between two chunks: the scheme's state, steps done, and how it stands."""
+
+    state: AbstractSchemeState
+    steps: Int[Array, ""]
+    result: RESULTS
+
+
+def design(
+    problem: DesignProblem,
+    theta0: PyTree,
+    scheme: AbstractScheme,
+    *,
+    x0: Array | None = None,
+    steps: int = 1000,
+    key: PRNGKeyArray | None = None,
+    record: int | Record | None = None,
+    throw: bool = True,
+) -> DesignSolution:
+    """Minimises `objective(theta, x*(theta))` over the incentive set by `scheme`.
+
+    One `lax.scan` of `scheme.step`; step `k` draws from `jax.random.fold_in(key, k)`. Works under
+    `jit`, and under `vmap` over `theta0`, `x0`, `key` and the arrays of the problem.
+
+    **Arguments:**
+
+    - `problem`, `theta0`: the problem and a start in its incentive set.
+    - `scheme`: such as [`DesignAndPlay`][].
+    - `x0`: where agents start; the centre of the strategy set when left out.
+    - `steps`: number of steps, at least 1.
+    - `key`: typed key (`jax.random.key`), needed if the scheme draws random numbers.
+    - `record`: every how many steps the history gets a row (1 when left out), or a [`Record`][].
+    - `throw`: raise when the run turns non-finite, or return what there is with the reason in
+      `.result`.
+
+    **Raises** `ValueError` for a wrong argument, [`DesignFailure`][] (a `RuntimeError` that
+    carries the run so far) when the run turns non-finite and `throw`.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp, optax
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
+        >>> scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
+        >>> solution = ix.design(problem, jnp.zeros(1), scheme, steps=200, record=100)
+        >>> solution.theta.round(4).tolist(), solution.history.step.tolist()
+        ([3.0], [100, 200])
+    """
+    steps = require_count("design", "steps", steps)
+    record = as_record(record)
+    progress = start(problem, theta0, scheme, x0, key)
+    rows = -(-steps // record.every)
+    span = (jnp.int32(0), jnp.int32(steps))
+    progress, history = advance(problem, scheme, progress, key, record, rows, span)
+    return finish(problem, scheme, progress, history, throw)
+
+
+def start(
+    problem: DesignProblem,
+    theta0: PyTree,
+    scheme: AbstractScheme,
+    x0: Array | None,
+    key: PRNGKeyArray | None,
+) -> Progress:
+    """A run before its first step; all that can be refused is refused here."""
+    if not isinstance(problem, DesignProblem):
+        raise TypeError(f"`design(problem)` needs a `DesignProblem`, got {problem!r}")
+    if not isinstance(scheme, AbstractScheme):
+        raise TypeError(f"`design(scheme)` needs a scheme, got {scheme!r}")
+    if scheme.needs_key and key is None:
+        raise ValueError("`design(key=...)` needs a key for a scheme with noise, got None")
+    theta, x = problem.at_start("design", theta0, x0)
+    return _start(problem, theta, scheme, x)
+
+
+@eqx.filter_jit
+def _start(problem: DesignProblem, theta: PyTree, scheme: AbstractScheme, x: Array) -> Progress:
+    finite = tree_finite((problem.game.operator(theta, x), problem.objective(theta, x)))
+    result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite_start)
+    return Progress(scheme.init(problem, theta, x), jnp.int32(0), result)
+
+
+@eqx.filter_jit
+def advance(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    key: PRNGKeyArray | None,
+    record: Record,
+    rows: int,
+    span: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[Progress, History]:
+    """Steps `span[0]` to `span[1]` (excluded), as many of them as `rows` rows hold.
+
+    Steps are counted outside the carried state: a count that is the same in all lanes of a `vmap`
+    lets a scheme skip work in all of them at once.
+    """
+    first, last = span
+    # A step's figures have the shape of the scheme's info, whatever scheme it is.
+    blank = jax.tree.map(
+        lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype),
+        jax.eval_shape(lambda p: _step(problem, scheme, p, first, key)[1], progress),
+    )
+
+    def one_step(carry, count):
+        progress, info = carry
+        state, reached_info = _step(problem, scheme, progress, count, key)
+        running = (progress.result == RESULTS.successful) & (count < last)
+        theta, x = state.theta, scheme.strategy(problem, state)
+        finite_theta, finite_x = tree_finite(theta), tree_finite(x)
+        verdict = RESULTS.where(
+            finite_x,
+            RESULTS.where(finite_theta, RESULTS.successful, RESULTS.nonfinite_design),
+            RESULTS.nonfinite_play,
+        )
+        moved = running & finite_x & finite_theta
+        progress = Progress(
+            state=tree_where(moved, state, progress.state),
+            steps=jnp.where(moved, count + 1, progress.steps),
+            result=RESULTS.where(running, verdict, progress.result),
+        )
+        return (progress, tree_where(moved, reached_info, info)), None
+
+    def one_row(progress, counts):
+        (progress, info), _ = jax.lax.scan(one_step, (progress, blank), counts)
+        theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
+        row = History(
+            step=progress.steps,
+            objective=problem.objective(theta, x),
+            residual=natural_residual(problem.game, theta, x),
+            info=info,
+            observed=record.observe(theta, x),
+        )
+        alive = progress.result == RESULTS.successful
+        blanked = jax.tree.map(
+            lambda leaf: jnp.where(alive, leaf, jnp.nan) if eqx.is_inexact_array(leaf) else leaf,
+            row,
+        )
+        return progress, blanked
+
+    counts = first + jnp.arange(rows * record.every, dtype=first.dtype)
+    return jax.lax.scan(one_row, progress, counts.reshape(rows, record.every))
+
+
+def _step(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    count: Int[Array, ""],
+    key: PRNGKeyArray | None,
+) -> tuple[AbstractSchemeState, SchemeInfo]:
+    step_key = None if key is None else jax.random.fold_in(key, count)
+    return scheme.step(problem, progress.state, count, step_key)
+
+
+def finish(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    history: History,
+    throw: bool,
+) -> DesignSolution:
+    """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
+    solution = _finish(problem, scheme, progress, history)
+    if not throw:
+        return solution
+    successful = solution.result == RESULTS.successful
+    if is_traced(solution):
+        return solution.result.error_if(solution, ~successful)
+    if not jnp.all(successful):
+        message = f"{RESULTS[solution.result]} (the run broke off after step {solution.steps})"
+        raise DesignFailure(message, solution)
+    return solution
+
+
+@eqx.filter_jit
+def _finish(
+    problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
+) -> DesignSolution:
+    theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
+    return DesignSolution(
+        theta=theta,
+        x=x,
+        objective=problem.objective(theta, x),
+        residual=natural_residual(problem.game, theta, x),
+        steps=progress.steps,
+        history=history,
+        result=progress.result,
+    )
+
+
+def as_record(record: int | Record | None) -> Record:
+    """A `Record` from what `design(record=...)` accepts."""
+    if isinstance(record, Record):
+        return record
+    return Record(1 if record is None else record)
+
+
+def _nothing(theta: PyTree, x: Array) -> None:
+    """Observes nothing."""
+    del theta, x

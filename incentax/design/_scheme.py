@@ -1,0 +1,55 @@
+"""What the loop of `design` asks of a scheme."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ._problem import DesignProblem
+
+
+class SchemeInfo(eqx.Module):
+    """What a person reads about one step; no step depends on it.
+
+    - `design_step`, `play_step`: Euclidean length of the designer's and the agents' step.
+    - `gradient`: norm of the hypergradient that the designer followed.
+    - `gradient_residual`: true relative residual of its linear system.
+    """
+
+    design_step: Float[Array, ""]
+    play_step: Float[Array, ""]
+    gradient: Float[Array, ""]
+    gradient_residual: Float[Array, ""]
+
+
+class AbstractSchemeState(eqx.Module):
+    """The pytree that a scheme carries from step to step."""
+
+    theta: eqx.AbstractVar[PyTree]
+
+
+class AbstractScheme(eqx.Module):
+    """A rule by which the incentive moves: `init`, then `step` after `step`."""
+
+    @abc.abstractmethod
+    def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> AbstractSchemeState:
+        """The state at the start."""
+
+    @abc.abstractmethod
+    def step(
+        self,
+        problem: DesignProblem,
+        state: AbstractSchemeState,
+        count: Array,
+        key: PRNGKeyArray | None,
+    ) -> tuple[AbstractSchemeState, SchemeInfo]:
+        """The state after step number `count`; consumes `key`."""
+
+    @abc.abstractmethod
+    def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
+        """The agents' strategy in a state."""
+
+    @property
+    @abc.abstractmethod
+    def needs_key(self) -> bool:
+        """Whether a step draws random numbers."""

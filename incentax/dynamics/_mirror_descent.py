@@ -1,0 +1,137 @@
+"""Mirror descent play, and projected gradient play as its Euclidean case."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+
+from .._checks import is_traced, require, require_positive
+from .._tree import as_pytree_function
+from ..games import AbstractGame
+from ..geometry import AbstractMirrorMap, Euclidean, natural_mirror_map
+from ..schedules import power
+from ._base import AbstractDynamics, DynamicsState
+
+Schedule = Callable[[ArrayLike], Array]
+
+
+class MirrorDescent(AbstractDynamics):
+    """`x+ = argmin_{p in X} <F^, p> + D(p, x) / beta_k`, then mixed with the uniform strategy.
+
+    Liu et al. (2022), (4.4) and (4.6): `F^` is the feedback at `x`, and the mixed strategy
+    `(1 - nu_k) x+ + nu_k uniform` is where play goes on.
+
+    **Arguments:**
+
+    - `step_size`: `beta_k`, a number or a schedule `k -> value` (an array of the shape of `x`
+      gives agents their own, `beta^i = lambda^i beta`).
+    - `mirror_map`: geometry of the step; entropic on simplices and Euclidean elsewhere when left
+      out.
+    - `mixing`: `nu_k` in [0, 1], a number or a schedule; none when left out.
+    - `feedback`: `(key, operator_value) -> estimate`; exact when left out.
+
+    **Raises** `ValueError` for a negative step size, and for mixing outside [0, 1].
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Simplex(2))
+        >>> method = ix.MirrorDescent(0.5)
+        >>> ix.solve_equilibrium(game, jnp.array([0.8, 0.4]), method=method).x.round(4).tolist()
+        [0.7, 0.3]
+    """
+
+    step_size: Schedule
+    mirror_map: AbstractMirrorMap | None
+    mixing: Schedule | None
+    feedback: Callable[[PRNGKeyArray, Array], Array] | None
+
+    def __init__(
+        self,
+        step_size: ArrayLike | Schedule,
+        mirror_map: AbstractMirrorMap | None = None,
+        *,
+        mixing: ArrayLike | Schedule | None = None,
+        feedback: Callable[[PRNGKeyArray, Array], Array] | None = None,
+    ):
+        if mirror_map is not None and not isinstance(mirror_map, AbstractMirrorMap):
+            raise TypeError(
+                f"`MirrorDescent(mirror_map=...)` needs a mirror map, got {mirror_map!r}"
+            )
+        self.step_size = as_schedule("MirrorDescent", "step_size", step_size)
+        self.mirror_map = mirror_map
+        self.mixing = None if mixing is None else as_schedule("MirrorDescent", "mixing", mixing)
+        if self.mixing is not None:
+            first = self.mixing(0)
+            rule = "`MirrorDescent(mixing=...)` needs 0 <= mixing <= 1"
+            if not is_traced(first):
+                require((), (first >= 0) & (first <= 1), rule, first)
+        self.feedback = None if feedback is None else as_pytree_function(feedback)
+
+    def geometry(self, game: AbstractGame) -> AbstractMirrorMap:
+        mirror_map = self.mirror_map
+        if mirror_map is None:
+            mirror_map = natural_mirror_map(game.strategy_set)
+        mirror_map.check(game.strategy_set)
+        return mirror_map
+
+    def move(
+        self,
+        game: AbstractGame,
+        point: Array,
+        operator_value: Array,
+        count: Array,
+        key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """The point after one step on feedback about `operator_value`; consumes `key`."""
+        mirror_map = self.geometry(game)
+        if self.feedback is not None:
+            if key is None:
+                raise ValueError(
+                    "feedback with noise needs a key: pass `key=jax.random.key(...)` to "
+                    "`design`; `solve_equilibrium` takes dynamics with exact feedback only"
+                )
+            operator_value = self.feedback(key, operator_value)
+        step_size = jnp.asarray(self.step_size(count)).astype(point.dtype)
+        point = mirror_map.step(game.strategy_set, point, operator_value, step_size)
+        if self.mixing is not None:
+            mixing = jnp.asarray(self.mixing(count)).astype(point.dtype)
+            point = mirror_map.mix(game.strategy_set, point, mixing)
+        return point
+
+    def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
+        mirror_map = self.geometry(game)
+        point = mirror_map.state(x)
+        step_size = jnp.asarray(self.step_size(0)).astype(x.dtype)
+        return DynamicsState(point, mirror_map.operator(game, theta, point), step_size)
+
+    def step(
+        self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
+    ) -> DynamicsState:
+        point = self.move(game, state.point, state.operator_value, count)
+        operator_value = self.geometry(game).operator(game, theta, point)
+        return DynamicsState(point, operator_value, state.step_size)
+
+
+def ProjectedGradient(step_size: ArrayLike | Schedule) -> MirrorDescent:
+    """`x+ = project(x - beta_k F)`: [`MirrorDescent`][] in the Euclidean geometry, on any set.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 1.0))
+        >>> method = ix.ProjectedGradient(0.5)
+        >>> ix.solve_equilibrium(game, jnp.array([0.5, 2.0]), method=method).x.round(4).tolist()
+        [0.5, 1.0]
+    """
+    return MirrorDescent(step_size, Euclidean())
+
+
+def as_schedule(owner: str, name: str, value: ArrayLike | Schedule) -> Schedule:
+    """A number becomes a constant schedule; a schedule is asked for its first value."""
+    if not callable(value):
+        return power(require_positive(owner, name, value, strictly=False), 0.0)
+    first = value(0)
+    if not is_traced(first):
+        require_positive(owner, name, first, strictly=False)
+    return as_pytree_function(value)

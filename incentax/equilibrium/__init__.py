@@ -1,0 +1,7 @@
+from ._door import inside as inside, strategy_at_start as strategy_at_start
+from ._residual import natural_residual as natural_residual
+from ._solve import (
+    Equilibrium as Equilibrium,
+    raise_unless_successful as raise_unless_successful,
+    solve_equilibrium as solve_equilibrium,
+)

@@ -1,0 +1,56 @@
+"""Checks at the door of every verb that takes a game, an incentive and a strategy."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._checks import as_float, require
+from ..games import AbstractGame
+from ..sets import AbstractSet
+
+
+def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTree:
+    """`point` as float arrays, refused unless it has the shape of the set and lies inside."""
+    point = jax.tree.map(as_float, point)
+    point_set.check_shape(owner, name, point)
+    largest = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(point)]
+    if not largest:
+        return point
+    scale = 1 + jnp.max(jnp.asarray(largest))
+    violation = point_set.violation(point)
+    tolerance = jnp.sqrt(jnp.finfo(violation.dtype).eps) * scale
+    rule = f"`{owner}({name}=...)` needs a finite point of its set; its distance from the set is"
+    return require(point, violation <= tolerance, rule, violation)
+
+
+def strategy_at_start(owner: str, game: AbstractGame, theta: PyTree, x0: Array | None) -> Array:
+    """`x0`, or the centre of the strategy set in the shape that the operator asks for."""
+    if x0 is not None:
+        x = inside(owner, "x0", x0, game.strategy_set)
+    else:
+        x = game.strategy_set.centre()
+        if game.strategy_set.shape is None:
+            x = jnp.broadcast_to(x, _shape_of_strategy(owner, game, theta, x))
+    jax.eval_shape(game.operator, theta, x)  # refuses an operator of another shape
+    return x
+
+
+def _shape_of_strategy(
+    owner: str, game: AbstractGame, theta: PyTree, x: Array
+) -> tuple[int, ...]:
+    """The shape that the operator returns for a scalar, if it also maps it to itself."""
+    unknown = (
+        f"`{owner}(x0=...)` needs a start: the strategy set does not say the shape of x, and the "
+        "operator does not tell it, got x0=None"
+    )
+    try:
+        shape = _operator_shape(game, theta, jax.ShapeDtypeStruct((), x.dtype))
+        if _operator_shape(game, theta, jax.ShapeDtypeStruct(shape, x.dtype)) == shape:
+            return shape
+    except Exception as error:
+        raise ValueError(unknown) from error
+    raise ValueError(unknown)
+
+
+def _operator_shape(game: AbstractGame, theta: PyTree, x: jax.ShapeDtypeStruct):
+    return jax.eval_shape(game.unchecked_operator, theta, x).shape

@@ -1,0 +1,61 @@
+"""Finitely many players, each with a cost of its own."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._tree import as_pytree_function
+from ..sets import AbstractStrategySet
+from ._base import AbstractGame, require_strategy_set
+
+
+class AtomicGame(AbstractGame):
+    """Player `i` minimises `J_i(theta, x)` over its own `x_i`: `F_i = ∂J_i/∂x_i` by autodiff.
+
+    **Arguments:**
+
+    - `cost`: pure function `(theta, x) -> (players,)`, where the first axis of `x` is the player.
+    - `strategy_set`: the set of all players' strategies.
+
+    **Raises** `ValueError` when `cost` does not return one number a player.
+
+    !!! example
+
+        A Cournot duopoly with price `16 - x_1 - x_2` and no cost of production:
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.AtomicGame(lambda theta, x: x * (x.sum() - 16), ix.Box(-10.0, 10.0))
+        >>> game.operator(None, jnp.array([16 / 3, 16 / 3])).round(4).tolist()
+        [0.0, 0.0]
+    """
+
+    _cost: Callable[[PyTree, Array], Array]
+    strategy_set: AbstractStrategySet
+
+    def __init__(self, cost: Callable, strategy_set: AbstractStrategySet):
+        self._cost = as_pytree_function(cost)
+        self.strategy_set = require_strategy_set("AtomicGame", strategy_set)
+
+    def cost(self, theta: PyTree, x: Float[Array, "players ..."]) -> Float[Array, " players"]:
+        """Cost of every player."""
+        if x.ndim == 0:
+            raise ValueError(
+                "`AtomicGame(cost=...)` needs an x whose first axis is the player, got shape ()"
+            )
+        costs = self._cost(theta, x)
+        if costs.shape != x.shape[:1]:
+            raise ValueError(
+                "`cost(theta, x)` needs to return one number a player, shape "
+                f"{x.shape[:1]}, got {costs.shape}"
+            )
+        return costs
+
+    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
+        def own_cost(own: Array, player: Array) -> Array:
+            return self.cost(theta, x.at[player].set(own))[player]
+
+        if x.ndim == 0:
+            return self.cost(theta, x)  # refuses
+        return jax.vmap(jax.grad(own_cost))(x, jnp.arange(x.shape[0]))

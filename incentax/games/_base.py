@@ -1,0 +1,89 @@
+"""What every game offers, and the plain game of a user's own operator."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._tree import as_pytree_function
+from ..sets import AbstractStrategySet
+
+
+class AggregativeForm(eqx.Module):
+    """`F(theta, x) = operator(theta, x, s)` with `s = aggregate(theta, x)` of small dimension.
+
+    For fixed `s` the operator is coordinatewise: entry `i` depends on `x` through `x_i` alone.
+    """
+
+    operator: Callable[[PyTree, Array, Array], Array]
+    aggregate: Callable[[PyTree, Array], Array]
+
+
+class AbstractGame(eqx.Module):
+    """Agents with a strategy set and an operator `F(theta, x)` that each wants to go down along."""
+
+    strategy_set: eqx.AbstractVar[AbstractStrategySet]
+
+    @abc.abstractmethod
+    def unchecked_operator(self, theta: PyTree, x: Float[Array, "*x"]) -> Array:
+        """The stacked marginal cost as the user's functions return it."""
+
+    def operator(self, theta: PyTree, x: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        """The stacked marginal cost; raises `ValueError` unless it has the shape of `x`."""
+        value = self.unchecked_operator(theta, x)
+        if jnp.shape(value) != jnp.shape(x):
+            raise ValueError(
+                f"`operator(theta, x)` needs to return the shape of x, {jnp.shape(x)}, "
+                f"got {jnp.shape(value)}"
+            )
+        return value
+
+    def log_operator(self, theta: PyTree, log_x: Float[Array, "*x"]) -> Float[Array, "*x"]:
+        """`operator(theta, exp(log_x))`, exact where `exp(log_x)` underflows."""
+        return self.operator(theta, jnp.exp(log_x))
+
+    @property
+    def aggregative_form(self) -> AggregativeForm | None:
+        """How the operator passes through a small aggregate, or `None` when it does not."""
+        return None
+
+
+class Game(AbstractGame):
+    """Any variational inequality: find `x` in the set with `<F(theta, x), y - x> >= 0` for all `y`.
+
+    **Arguments:**
+
+    - `operator`: pure function `(theta, x) -> F` of the shape of `x`, in costs (a reward enters
+      with a minus sign).
+    - `strategy_set`: the set of all agents' strategies.
+
+    **Raises** `TypeError` when `operator` is no function or `strategy_set` no strategy set.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.NonNegative())
+        >>> ix.solve_equilibrium(game, jnp.array([1.0, -1.0])).x.round(4).tolist()
+        [1.0, 0.0]
+    """
+
+    _operator: Callable[[PyTree, Array], Array]
+    strategy_set: AbstractStrategySet
+
+    def __init__(self, operator: Callable, strategy_set: AbstractStrategySet):
+        self._operator = as_pytree_function(operator)
+        self.strategy_set = require_strategy_set("Game", strategy_set)
+
+    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
+        return self._operator(theta, x)
+
+
+def require_strategy_set(owner: str, strategy_set: AbstractStrategySet) -> AbstractStrategySet:
+    if not isinstance(strategy_set, AbstractStrategySet):
+        raise TypeError(
+            f"`{owner}(strategy_set=...)` needs a set of one array such as `ix.Box` or "
+            f"`ix.Simplex`, got {strategy_set!r}"
+        )
+    return strategy_set

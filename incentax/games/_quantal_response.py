@@ -1,0 +1,82 @@
+"""Boundedly rational agents."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from .._checks import require_positive
+from ..sets import AbstractStrategySet
+from ._base import AbstractGame, AggregativeForm
+
+
+class QuantalResponse(AbstractGame):
+    """`F(theta, x) + eta (log(x + epsilon) + 1)`: at equilibrium `x = softmin(cost / eta)`.
+
+    Liu et al. (2022), section 6, Case II. With `eta > 0` a monotone game has one equilibrium.
+
+    **Arguments:**
+
+    - `game`: the game of the rational agents, on simplices.
+    - `eta`: `>= 0`, one number or one an entry of `x`, in units of cost.
+    - `epsilon`: `>= 0`; a positive one keeps the operator Lipschitz up to the boundary.
+
+    **Raises** `ValueError` when `eta` or `epsilon` is negative.
+
+    Deviations from the source: `log` is cut off at the smallest normal number, where it would be
+    minus infinity; entropic play carries `log x` and never meets the cut.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda cost, x: cost, ix.Simplex(2))
+        >>> logit = ix.QuantalResponse(game, eta=1.0)
+        >>> cost = jnp.log(jnp.array([1.0, 3.0]))
+        >>> ix.solve_equilibrium(logit, cost).x.round(4).tolist()
+        [0.75, 0.25]
+    """
+
+    game: AbstractGame
+    eta: Float[Array, "..."]
+    epsilon: Float[Array, "..."]
+
+    def __init__(self, game: AbstractGame, eta: ArrayLike, *, epsilon: ArrayLike = 0.0):
+        if not isinstance(game, AbstractGame):
+            raise TypeError(f"`QuantalResponse(game, eta)` needs a game, got {game!r}")
+        self.game = game
+        self.eta = require_positive("QuantalResponse", "eta", eta, strictly=False)
+        self.epsilon = require_positive("QuantalResponse", "epsilon", epsilon, strictly=False)
+
+    @property
+    def strategy_set(self) -> AbstractStrategySet:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.game.strategy_set
+
+    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
+        return self.game.unchecked_operator(theta, x) + self._entropic_term(x)
+
+    def log_operator(self, theta: PyTree, log_x: Array) -> Array:
+        epsilon = self.epsilon.astype(log_x.dtype)
+        # Without epsilon the logarithm is known, and without rounding.
+        shifted = jnp.where(epsilon > 0, jnp.log(jnp.exp(log_x) + epsilon), log_x)
+        return self.game.log_operator(theta, log_x) + self.eta.astype(log_x.dtype) * (shifted + 1)
+
+    @property
+    def aggregative_form(self) -> AggregativeForm | None:
+        form = self.game.aggregative_form
+        if form is None:
+            return None
+        return AggregativeForm(_Logit(form.operator, self._entropic_term), form.aggregate)
+
+    def _entropic_term(self, x: Array) -> Array:
+        floor = jnp.finfo(x.dtype).tiny
+        safe = jnp.maximum(x + self.epsilon.astype(x.dtype), floor)
+        return self.eta.astype(x.dtype) * (jnp.log(safe) + 1)
+
+
+class _Logit(eqx.Module):
+    operator: Callable[[PyTree, Array, Array], Array]
+    term: Callable[[Array], Array]
+
+    def __call__(self, theta: PyTree, x: Array, aggregate: Array) -> Array:
+        return self.operator(theta, x, aggregate) + self.term(x)

@@ -1,0 +1,100 @@
+"""Figures. Needs the extra `plot`: `pip install "incentax[plot]"`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._files import write_whole
+from .traffic import Network
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure that no window shows; matplotlib's global backend is left alone."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        raise ImportError('a figure needs matplotlib: pip install "incentax[plot]"') from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Writes the figure as PNG, whole or not at all."""
+    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+
+
+def draw_tolls(
+    axes: "Axes", network: Network, tolled_links: np.ndarray, tolls: np.ndarray, unit: str
+) -> Any:
+    """The network, every direction of a road on its own line, tolled links coloured by toll.
+
+    Returns the colour scale's mappable. **Raises** `ValueError` when the network has no positions.
+    """
+    if network.position is None:
+        raise ValueError("`draw_tolls(network)` needs node positions, got position=None")
+    start, end = network.position[network.tail], network.position[network.head]
+    along = end - start
+    along = along / np.linalg.norm(along, axis=1, keepdims=True)
+    # Drive on the right: each direction lies to the right of the line between its nodes.
+    right = np.stack([along[:, 1], -along[:, 0]], axis=1)
+    start, end = start + 0.07 * right + 0.2 * along, end + 0.07 * right - 0.2 * along
+    colours = axes.figure.colorbar  # the scale belongs to the figure
+    from matplotlib.cm import ScalarMappable  # noqa: PLC0415
+    from matplotlib.colors import Normalize  # noqa: PLC0415
+
+    scale = ScalarMappable(Normalize(0.0, max(float(np.max(tolls)), 1e-12)), "viridis_r")
+    toll_of = dict(zip(np.asarray(tolled_links).tolist(), np.asarray(tolls).tolist()))
+    for link in range(network.number_of_links):
+        toll = toll_of.get(link)
+        axes.annotate(
+            "",
+            xy=end[link],
+            xytext=start[link],
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": "0.8" if toll is None else scale.to_rgba(toll),
+                "linewidth": 0.8 if toll is None else 2.2,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
+        if toll is not None:
+            middle = (start[link] + end[link]) / 2 + 0.17 * right[link]
+            axes.text(*middle, f"{toll:.1f}", fontsize=6, ha="center", va="center")
+    for node, (x, y) in enumerate(network.position):
+        axes.text(
+            x,
+            y,
+            str(node + 1),
+            fontsize=7,
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "0.4"},
+        )
+    low, high = network.position.min(0) - 0.5, network.position.max(0) + 0.5
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    axes.set_axis_off()
+    colours(scale, ax=axes, label=f"toll [{unit}]", shrink=0.6)
+    return scale
+
+
+def bands(axes: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
+    """Mean over the first axis and, shaded, mean +- standard deviation, on logarithmic axes.
+
+    Steps at which a row is not finite are left out.
+    """
+    shown = np.isfinite(values).all(axis=0)
+    if not shown.any():
+        return
+    steps, values = steps[shown], values[:, shown]
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    (line,) = axes.loglog(steps, mean, label=label, **style)
+    low = np.maximum(mean - deviation, mean * 1e-2)
+    axes.fill_between(steps, low, mean + deviation, color=line.get_color(), alpha=0.2, lw=0)

@@ -1,0 +1,66 @@
+"""What every set can do, and what a face of a strategy set tells about how x* moves."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+
+class AbstractSet(eqx.Module):
+    """A closed convex set of incentives."""
+
+    @abc.abstractmethod
+    def project(self, x: PyTree) -> PyTree:
+        """`argmin_p ||p - x||` over the set, of the shape of `x`."""
+
+    @abc.abstractmethod
+    def centre(self) -> PyTree:
+        """A point well inside, where the set knows one; else the point nearest to 0."""
+
+    @abc.abstractmethod
+    def check_shape(self, owner: str, name: str, x: PyTree) -> None:
+        """Raises `ValueError` when `x` cannot be a point of the set, whatever its values."""
+
+    def violation(self, x: PyTree) -> Float[Array, ""]:
+        """`max |x - project(x)|`: 0 inside, and NaN where `x` is."""
+        moved = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b), initial=0.0), x, self.project(x))
+        return jnp.max(jnp.asarray(jax.tree.leaves(moved)))
+
+
+class AbstractFace(eqx.Module):
+    """The face of a strategy set on which an equilibrium moves when `theta` does.
+
+    A motion is written `dx = scale * w`. `project` keeps the `w` that stay on the face. The
+    system that `dx` solves is
+
+        project (scale ∂F/∂x scale + relaxation) project w = - project scale ∂F/∂theta dtheta .
+
+    On an active bound nothing moves. `relaxation` is zero on the support of an equilibrium and
+    positive on strategies that are on their way out.
+    """
+
+    scale: eqx.AbstractVar[Float[Array, "..."]]
+    relaxation: eqx.AbstractVar[Float[Array, "..."]]
+
+    @abc.abstractmethod
+    def project(self, w: Array) -> Array:
+        """Orthogonal projection on the motions that stay on the face; symmetric."""
+
+    @abc.abstractmethod
+    def solve(self, diagonal: Array, v: Array) -> Array:
+        """The `w` on the face with `project(diagonal * w) = project(v)`, `diagonal > 0`."""
+
+
+class AbstractStrategySet(AbstractSet):
+    """A closed convex set of strategies: `x` is one array."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of `x`, or `None` when any shape will do."""
+
+    @abc.abstractmethod
+    def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:
+        """The face on which the step `project(x - step_size * operator_value)` ends."""

@@ -1,0 +1,113 @@
+"""All of R, boxes and the non-negative orthant."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from .._checks import as_float, require
+from ._base import AbstractFace, AbstractStrategySet
+
+
+class BoxFace(AbstractFace):
+    """Coordinates strictly between their bounds move, the others do not."""
+
+    scale: Float[Array, "..."]
+    relaxation: Float[Array, "..."]
+    free: Bool[Array, "..."]
+
+    def project(self, w: Array) -> Array:
+        return jnp.where(self.free, w, 0)
+
+    def solve(self, diagonal: Array, v: Array) -> Array:
+        return jnp.where(self.free, v / jnp.where(self.free, diagonal, 1), 0)
+
+
+class Box(AbstractStrategySet):
+    """`{x : lower <= x <= upper}`; bounds broadcast against `x` and may be infinite.
+
+    **Raises** `ValueError` unless `lower <= upper` everywhere (NaN never is).
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> ix.Box(0.0, jnp.array([1.0, 2.0])).project(jnp.array([-1.0, 3.0])).tolist()
+        [0.0, 2.0]
+    """
+
+    lower: Float[Array, "..."]
+    upper: Float[Array, "..."]
+
+    def __init__(self, lower: ArrayLike, upper: ArrayLike):
+        self.lower, self.upper = _bounds(lower, upper)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        shape = jnp.broadcast_shapes(self.lower.shape, self.upper.shape)
+        return shape if shape else None
+
+    def check_shape(self, owner: str, name: str, x: PyTree) -> None:
+        shape = jnp.shape(as_single_array(owner, name, x))
+        if self.shape is not None and shape != self.shape:
+            raise ValueError(f"`{owner}({name}=...)` needs shape {self.shape}, got {shape}")
+
+    def project(self, x: Array) -> Array:
+        return jnp.clip(x, self.lower.astype(x.dtype), self.upper.astype(x.dtype))
+
+    def centre(self) -> Array:
+        finite = jnp.isfinite(self.lower) & jnp.isfinite(self.upper)
+        middle = jnp.where(finite, self.lower, 0) / 2 + jnp.where(finite, self.upper, 0) / 2
+        return jnp.clip(middle, self.lower, self.upper)
+
+    def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
+        reached = x - step_size * operator_value
+        free = (reached > self.lower.astype(x.dtype)) & (reached < self.upper.astype(x.dtype))
+        return BoxFace(free.astype(x.dtype), jnp.zeros_like(x), free)
+
+
+def NonNegative() -> Box:
+    """`Box(0, inf)`: `{x : x >= 0}`.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> ix.NonNegative().project(jnp.array([-1.0, 3.0])).tolist()
+        [0.0, 3.0]
+    """
+    return Box(0.0, jnp.inf)
+
+
+def Reals(shape: tuple[int, ...] = ()) -> Box:
+    """All of `R^shape`; without a shape, all of any `R^n`: `Box(-inf, inf)`.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> ix.Reals().project(jnp.array([-1.0, 3.0])).tolist()
+        [-1.0, 3.0]
+    """
+    return Box(jnp.full(shape, -jnp.inf), jnp.full(shape, jnp.inf))
+
+
+def as_single_array(owner: str, name: str, x: PyTree) -> Array:
+    if not isinstance(x, jax.Array):
+        raise TypeError(
+            f"`{owner}({name}=...)` needs one array for this set (a pytree needs "
+            f"`ix.Product`), got {type(x).__name__}"
+        )
+    return jnp.asarray(x)
+
+
+def _bounds(lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Array]:
+    low, up = as_float(lower), as_float(upper)
+    try:
+        shape = jnp.broadcast_shapes(low.shape, up.shape)
+    except ValueError:
+        raise ValueError(
+            "`Box(lower=..., upper=...)` needs bounds that broadcast together, got shapes "
+            f"{low.shape} and {up.shape}"
+        ) from None
+    dtype = jnp.promote_types(low.dtype, up.dtype)
+    low, up = low.astype(dtype), up.astype(dtype)
+    wide_low, wide_up = jnp.broadcast_to(low, shape), jnp.broadcast_to(up, shape)
+    rule = "`Box(lower=..., upper=...)` needs lower <= upper"
+    return require((low, up), wide_low <= wide_up, rule, jnp.stack([wide_low, wide_up], -1))

@@ -1,0 +1,88 @@
+"""Road networks and travel demand as plain arrays."""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class Network(eqx.Module):
+    """A directed road network with link times `t0 (1 + b (flow / capacity)^power)` (BPR).
+
+    **Arguments:**
+
+    - `tail`, `head`: node at which each link starts and ends, counted from 0.
+    - `capacity`, `free_flow_time`, `b`, `power`: one number a link, in the units of the source.
+    - `number_of_nodes`: nodes are `0 .. number_of_nodes - 1`.
+    - `first_through_node`: paths pass only through nodes from this one on (zones before it are
+      ends, not ways). 0 when every node may be passed.
+    - `position`: where to draw each node, or `None`.
+
+    **Raises** `ValueError` when an array has another length than `tail`, when a node lies outside
+    the network, or when a capacity is not positive or a time is negative.
+    """
+
+    tail: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    head: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    capacity: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    free_flow_time: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    b: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    power: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    number_of_nodes: int
+    first_through_node: int = 0
+    position: Float[np.ndarray, "nodes 2"] | None = None
+
+    def __check_init__(self):
+        links = self.tail.shape
+        for name in ("head", "capacity", "free_flow_time", "b", "power"):
+            shape = getattr(self, name).shape
+            if shape != links:
+                raise ValueError(
+                    f"`Network({name}=...)` needs one entry a link, shape {links} as `tail`, "
+                    f"got shape {shape}"
+                )
+        for name in ("tail", "head"):
+            nodes = getattr(self, name)
+            if nodes.size and (nodes.min() < 0 or nodes.max() >= self.number_of_nodes):
+                raise ValueError(
+                    f"`Network({name}=...)` needs nodes in 0..{self.number_of_nodes - 1}, "
+                    f"got {nodes.min()}..{nodes.max()}"
+                )
+        _refuse("capacity", "positive entries", self.capacity, self.capacity > 0)
+        for name in ("free_flow_time", "b", "power"):
+            values = getattr(self, name)
+            _refuse(name, "non-negative entries", values, values >= 0)
+
+    @property
+    def number_of_links(self) -> int:
+        return self.tail.size
+
+
+class Demand(eqx.Module):
+    """Trips between pairs of nodes.
+
+    **Arguments:**
+
+    - `pairs`: origin and destination of each pair, counted from 0.
+    - `trips`: positive number of trips of each pair.
+    """
+
+    pairs: Int[np.ndarray, "pairs 2"] = eqx.field(converter=np.asarray)
+    trips: Float[np.ndarray, " pairs"] = eqx.field(converter=np.asarray)
+
+    def __check_init__(self):
+        if self.pairs.ndim != 2 or self.pairs.shape != (self.trips.size, 2):
+            raise ValueError(
+                "`Demand(pairs=..., trips=...)` needs pairs of shape (n, 2) and trips of shape "
+                f"(n,), got {self.pairs.shape} and {self.trips.shape}"
+            )
+        if self.trips.size == 0:
+            raise ValueError("`Demand(trips=...)` needs at least one pair, got none")
+        _refuse("trips", "positive entries", self.trips, self.trips > 0, owner="Demand")
+
+
+def _refuse(name: str, rule: str, values: np.ndarray, holds: np.ndarray, owner="Network"):
+    if not holds.all():
+        index = int(np.argmin(holds))
+        raise ValueError(
+            f"`{owner}({name}=...)` needs {rule}, got {values[index]} at index {index}"
+        )
