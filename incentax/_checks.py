@@ -31,22 +31,27 @@ def is_traced(*trees: PyTree) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def require(tree: T, holds: ArrayLike, rule: str, received: ArrayLike) -> T:
+Received = ArrayLike | dict[str, ArrayLike]
+
+
+def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
     """Returns `tree`, or refuses with `rule` and the first value at which it does not hold.
+
+    `received` is the value that breaks the rule, or several by name.
 
     Concrete values raise `ValueError` at once. Traced ones raise when the program runs, by
     `eqx.error_if`, with the same text.
     """
     if not is_traced(holds, received):
         if not np.all(holds):
-            raise ValueError(rule + _describe(np.asarray(holds), np.asarray(received)))
+            raise ValueError(rule + _describe(np.asarray(holds), received))
         return tree
     message = _Message(rule)
 
     def remember(holds, received):
         holds = np.asarray(holds)
         if not holds.all():
-            message.received = _describe(holds, np.asarray(received))
+            message.received = _describe(holds, received)
         return np.zeros(np.shape(holds)[: holds.ndim - ndim], np.int32)
 
     ndim = jnp.ndim(holds)
@@ -58,7 +63,7 @@ def require(tree: T, holds: ArrayLike, rule: str, received: ArrayLike) -> T:
             remember,
             jax.ShapeDtypeStruct((), np.int32),
             jnp.asarray(holds),
-            jnp.asarray(received),
+            jax.lax.stop_gradient(jax.tree.map(jnp.asarray, received)),
             vmap_method="broadcast_all",
         ),
         lambda: jnp.int32(0),
@@ -66,12 +71,16 @@ def require(tree: T, holds: ArrayLike, rule: str, received: ArrayLike) -> T:
     return eqx.branched_error_if(tree, failed, index, [message])
 
 
-def _describe(holds: np.ndarray, received: np.ndarray) -> str:
-    if received.shape != holds.shape or received.ndim == 0:
-        return f", got {received.ravel()[0] if received.size == 1 else received}"
-    index = np.unravel_index(int(np.argmin(holds)), holds.shape)
-    place = index[0] if len(index) == 1 else tuple(int(i) for i in index)
-    return f", got {received[index]} at index {place}"
+def _describe(holds: np.ndarray, received: Received) -> str:
+    if isinstance(received, dict):
+        values = {f"{name}=": np.asarray(value) for name, value in received.items()}
+    else:
+        values = {"": np.asarray(received)}
+    index, place = (), ""
+    if holds.ndim and all(value.shape == holds.shape for value in values.values()):
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmin(holds)), holds.shape))
+        place = f" at index {index[0] if len(index) == 1 else index}"
+    return ", got " + ", ".join(f"{name}{value[index]}" for name, value in values.items()) + place
 
 
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:

@@ -19,11 +19,13 @@ def writable_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"`--out` needs a folder that can be written, got {path}: {error}") from None
+        raise ValueError(
+            f"`--out` needs a folder that can be written, got {path}: {error}"
+        ) from None
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` on a temporary neighbour of `path`, then moves it into place."""
     descriptor, name = tempfile.mkstemp(suffix=path.suffix, dir=path.parent)
     os.close(descriptor)
@@ -45,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
 def write_npz(path: Path, arrays: dict[str, Any]) -> None:
     """A numpy archive of named arrays."""
     plain = {name: np.asarray(array) for name, array in arrays.items()}
-    write_whole(path, lambda temporary: np.savez_compressed(temporary, **plain))
+    write_whole(path, lambda temporary: np.savez_compressed(temporary, allow_pickle=False, **plain))
 
 
 def _plain(node: Any) -> Any:

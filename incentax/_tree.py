@@ -17,9 +17,8 @@ def as_pytree_function(function: Callable) -> Callable:
     """
     if not callable(function):
         raise TypeError(f"a function is needed here, got {function!r}")
-    if isinstance(function, eqx.Module | jtu.Partial):
-        return function
-    return jtu.Partial(function)
+    already: Any = isinstance(function, eqx.Module | jtu.Partial)
+    return function if already else jtu.Partial(function)
 
 
 def tree_norm(tree: PyTree) -> Float[Array, ""]:

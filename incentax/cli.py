@@ -48,9 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="solve a ready problem")
     run.add_argument("name", choices=RUNS, metavar="NAME", help=", ".join(RUNS))
-    run.add_argument("--eta", type=_positive, default=1.0, help="dispersion of route choice [0.01 h]")
+    run.add_argument(
+        "--eta", type=_positive, default=1.0, help="dispersion of route choice [0.01 h]"
+    )
     run.add_argument("--paths", type=_count, default=10, help="shortest paths of each pair")
-    run.add_argument("--max-toll", type=_positive, default=10.0, help="bound on every toll [0.01 h]")
+    run.add_argument(
+        "--max-toll", type=_positive, default=10.0, help="bound on every toll [0.01 h]"
+    )
     run.add_argument("--steps", type=_count, default=3000, help="steps of design-and-play")
     run.add_argument("--seeds", type=_count, default=1, help="runs side by side")
     run.add_argument("--noise", type=_non_negative, default=0.0, help="of perceived costs [0.01 h]")
@@ -96,9 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     scheme = instance.schemes["design-and-play"]
     with _progress() as report:
-        run = run_tolls(
-            instance, scheme, steps=options.steps, seeds=options.seeds, report=report
-        )
+        run = run_tolls(instance, scheme, steps=options.steps, seeds=options.seeds, report=report)
     summary = {"options": _options(options), "environment": _environment(), **run.summary}
     summary["seconds_in_all"] = time.perf_counter() - clock
     write_json(folder / "result.json", summary)
@@ -253,5 +255,3 @@ class _progress:
 def entry() -> None:
     """What the installed command calls."""
     sys.exit(main())
-
-

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ._checks import as_float, require
-from .sets import AbstractStrategySet, Box, Simplex
+from .sets import AbstractStrategySet, Reals, Simplex
 
 
 class AbstractMirrorMap(eqx.Module):
@@ -135,14 +135,11 @@ class Mahalanobis(_AbstractPrimal):
         self.matrix = require(q, least > 0, rule, least)
 
     def check(self, strategy_set: AbstractStrategySet) -> None:
-        if not isinstance(strategy_set, Box):
+        if not isinstance(strategy_set, Reals):
             raise ValueError(
                 "`Mahalanobis(matrix)` needs the strategy set `ix.Reals()`, got "
                 f"{type(strategy_set).__name__}"
             )
-        bounds = jnp.concatenate([strategy_set.lower.ravel(), strategy_set.upper.ravel()])
-        rule = "`Mahalanobis(matrix)` needs the strategy set `ix.Reals()`, without bounds"
-        require(bounds, jnp.isinf(bounds), rule, bounds)
 
     def step(
         self, strategy_set: AbstractStrategySet, state: Array, estimate: Array, step_size: Array

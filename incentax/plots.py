@@ -1,7 +1,7 @@
 """Figures. Needs the extra `plot`: `pip install "incentax[plot]"`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def draw_tolls(
         )
         if toll is not None:
             middle = (start[link] + end[link]) / 2 + 0.17 * right[link]
-            axes.text(*middle, f"{toll:.1f}", fontsize=6, ha="center", va="center")
+            axes.text(middle[0], middle[1], f"{toll:.1f}", fontsize=6, ha="center", va="center")
     for node, (x, y) in enumerate(network.position):
         axes.text(
             x,
@@ -96,5 +96,5 @@ def bands(axes: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **sty
     steps, values = steps[shown], values[:, shown]
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     (line,) = axes.loglog(steps, mean, label=label, **style)
-    low = np.maximum(mean - deviation, mean * 1e-2)
+    low = np.maximum(mean - deviation, mean * 1e-2)  # a logarithm has no place for less
     axes.fill_between(steps, low, mean + deviation, color=line.get_color(), alpha=0.2, lw=0)

@@ -60,9 +60,7 @@ def theorem_5_4(alpha: ArrayLike = 1.0, beta: ArrayLike = 1.0) -> StepSizes:
     return StepSizes(power(alpha, 1.0), power(beta, 2 / 3), power(0.0, 0.0))
 
 
-def theorem_5_5(
-    alpha: ArrayLike = 1.0, beta: ArrayLike = 1.0, nu: ArrayLike = 1.0
-) -> StepSizes:
+def theorem_5_5(alpha: ArrayLike = 1.0, beta: ArrayLike = 1.0, nu: ArrayLike = 1.0) -> StepSizes:
     """Simplices: `alpha / (k+1)^(1/2)`, `beta / (k+1)^(2/7)`, `nu / (k+1)^(4/7)`.
 
     Both gaps are `O(k^(-2/7))` (Liu et al. 2022, Theorem 5.5).

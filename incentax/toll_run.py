@@ -13,7 +13,7 @@ from jaxtyping import Array
 from . import plots, traffic
 from ._results import RESULTS
 from ._tree import tree_norm
-from .design import advance, AbstractScheme, as_record, DesignSolution, finish, hypergradient, start
+from .design import AbstractScheme, advance, as_record, DesignSolution, finish, hypergradient, start
 from .equilibrium import solve_equilibrium
 from .problems import Instance
 
@@ -48,7 +48,7 @@ def run_tolls(
     solutions, compile_seconds, run_seconds = _design(instance, scheme, steps, seeds, report)
     report("certificate", 1.0)
 
-    found = [jax.tree.map(lambda leaf: leaf[seed], solutions) for seed in range(seeds)]
+    found = [jax.tree.map(lambda leaf, s=seed: leaf[s], solutions) for seed in range(seeds)]
     results = [_outcome(solution) for solution in found]
     certified = [_certify(problem, solution) for solution in found]
     # A seed that broke off is certified at its last finite tolls, and comes last.
@@ -113,10 +113,13 @@ def draw(instance: Instance, run: TollRun) -> Any:
     ideal = float(times["system_optimum_on_these_paths"])
     upper.axhline(ideal, color="0.5", ls=":", lw=1, label="system optimum")
     span = times["without_tolls"] - ideal
-    upper.set(ylim=(ideal - 0.1 * span, times["without_tolls"] + 0.5 * span))
-    upper.set(ylabel="total travel time where play stands [0.01 veh h]")
+    upper.set(
+        ylim=(ideal - 0.1 * span, times["without_tolls"] + 0.5 * span),
+        ylabel="total travel time [0.01 h]",
+        title="where play stands",
+    )
     upper.legend(fontsize=8)
-    lower.set(xlabel="step", ylabel="equilibrium residual of play [0.01 h]")
+    lower.set(xlabel="step", ylabel="equilibrium residual of play")
     plots.draw_tolls(
         right, network, run.arrays["tolled_links"], np.asarray(run.arrays["theta"]), "0.01 h"
     )

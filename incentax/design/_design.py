@@ -149,7 +149,7 @@ def start(
         raise TypeError(f"`design(scheme)` needs a scheme, got {scheme!r}")
     if scheme.needs_key and key is None:
         raise ValueError("`design(key=...)` needs a key for a scheme with noise, got None")
-    theta, x = problem.at_start("design", theta0, x0)
+    theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
     return _start(problem, theta, scheme, x)
 
 

@@ -14,14 +14,13 @@ from ..sensitivity import Implicit, Memory
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
 
-
 # The matrix behind the adjoint drifts with the step sizes: fast at first, slowly later. It is made
 # explicit at steps 0, 1, 2, 4, 8, ... and at every multiple of this number.
 _REFRESH = 64
 
 
 class DesignAndPlayState(AbstractSchemeState):
-    """Incentive, strategy as the mirror map carries it, optimizer's state, memory of the adjoint solve."""
+    """Incentive, strategy as the mirror map carries it, states of optimizer and linear solve."""
 
     theta: PyTree
     point: Array

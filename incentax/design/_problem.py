@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._tree import as_pytree_function
-from ..equilibrium import inside, strategy_at_start
+from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame
 from ..sensitivity import Implicit, Memory
 from ..sets import AbstractSet
@@ -42,7 +42,9 @@ class DesignProblem(eqx.Module):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`DesignProblem(game=...)` needs a game, got {game!r}")
         if not isinstance(incentive_set, AbstractSet):
-            raise TypeError(f"`DesignProblem(incentive_set=...)` needs a set, got {incentive_set!r}")
+            raise TypeError(
+                f"`DesignProblem(incentive_set=...)` needs a set, got {incentive_set!r}"
+            )
         self.game = game
         self._objective = as_pytree_function(objective)
         self.incentive_set = incentive_set
@@ -56,10 +58,12 @@ class DesignProblem(eqx.Module):
             )
         return value
 
-    def at_start(self, owner: str, theta: PyTree, x: Array | None) -> tuple[PyTree, Array]:
-        """`(theta, x)` as float arrays, refused unless they fit the problem."""
-        theta = inside(owner, "theta", theta, self.incentive_set)
-        x = strategy_at_start(owner, self.game, theta, x)
+    def at_door(
+        self, owner: str, names: tuple[str, str], theta: PyTree, x: Array | None
+    ) -> tuple[PyTree, Array]:
+        """`(theta, x)`, which the caller knows by `names`, refused unless they fit the problem."""
+        theta = inside(owner, names[0], theta, self.incentive_set)
+        x = strategy_at_door(owner, names[1], self.game, theta, x)
         jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
         return theta, x
 
@@ -104,12 +108,13 @@ def hypergradient(
         >>> import incentax as ix, jax.numpy as jnp
         >>> game = ix.Game(lambda theta, x: x - theta, ix.NonNegative())
         >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 1) ** 2), ix.Reals())
-        >>> ix.hypergradient(problem, jnp.array([3.0, -1.0]), jnp.array([3.0, 0.0])).value.tolist()
-        [4.0, 0.0]
+        >>> theta, x = jnp.array([3.0, -1.0]), jnp.array([3.0, 0.0])
+        >>> print(abs(ix.hypergradient(problem, theta, x).value))
+        [4. 0.]
     """
     if x is None:
         raise ValueError("`hypergradient(x)` needs a strategy, got None")
-    theta, x = problem.at_start("hypergradient", theta, x)
+    theta, x = problem.at_door("hypergradient", ("theta", "x"), theta, x)
     return _hypergradient(problem, theta, x, Implicit() if sensitivity is None else sensitivity)
 
 

@@ -37,8 +37,8 @@ class MirrorDescent(AbstractDynamics):
         >>> import incentax as ix, jax.numpy as jnp
         >>> game = ix.Game(lambda theta, x: x - theta, ix.Simplex(2))
         >>> method = ix.MirrorDescent(0.5)
-        >>> ix.solve_equilibrium(game, jnp.array([0.8, 0.4]), method=method).x.round(4).tolist()
-        [0.7, 0.3]
+        >>> print(ix.solve_equilibrium(game, jnp.array([0.8, 0.4]), method=method).x.round(4))
+        [0.7 0.3]
     """
 
     step_size: Schedule

@@ -1,4 +1,4 @@
-from ._door import inside as inside, strategy_at_start as strategy_at_start
+from ._door import inside as inside, strategy_at_door as strategy_at_door
 from ._residual import natural_residual as natural_residual
 from ._solve import (
     Equilibrium as Equilibrium,

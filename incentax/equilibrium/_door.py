@@ -23,25 +23,27 @@ def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTr
     return require(point, violation <= tolerance, rule, violation)
 
 
-def strategy_at_start(owner: str, game: AbstractGame, theta: PyTree, x0: Array | None) -> Array:
-    """`x0`, or the centre of the strategy set in the shape that the operator asks for."""
-    if x0 is not None:
-        x = inside(owner, "x0", x0, game.strategy_set)
+def strategy_at_door(
+    owner: str, name: str, game: AbstractGame, theta: PyTree, given: Array | None
+) -> Array:
+    """`given`, or the centre of the strategy set in the shape that the operator asks for."""
+    if given is not None:
+        x = inside(owner, name, given, game.strategy_set)
     else:
         x = game.strategy_set.centre()
         if game.strategy_set.shape is None:
-            x = jnp.broadcast_to(x, _shape_of_strategy(owner, game, theta, x))
+            x = jnp.broadcast_to(x, _shape_of_strategy(owner, name, game, theta, x))
     jax.eval_shape(game.operator, theta, x)  # refuses an operator of another shape
     return x
 
 
 def _shape_of_strategy(
-    owner: str, game: AbstractGame, theta: PyTree, x: Array
+    owner: str, name: str, game: AbstractGame, theta: PyTree, x: Array
 ) -> tuple[int, ...]:
     """The shape that the operator returns for a scalar, if it also maps it to itself."""
     unknown = (
-        f"`{owner}(x0=...)` needs a start: the strategy set does not say the shape of x, and the "
-        "operator does not tell it, got x0=None"
+        f"`{owner}({name}=...)` needs a strategy: the strategy set does not say the shape of x, "
+        "and the operator does not tell it, got None"
     )
     try:
         shape = _operator_shape(game, theta, jax.ShapeDtypeStruct((), x.dtype))

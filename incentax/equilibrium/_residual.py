@@ -11,6 +11,13 @@ def natural_residual(
 ) -> Float[Array, ""]:
     """`max |x - project(x - F(theta, x))|`: 0 exactly at an equilibrium.
 
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.NonNegative())
+        >>> float(ix.natural_residual(game, jnp.array([1.0, -1.0]), jnp.array([0.5, 0.0])))
+        0.5
+
     `operator_value` may be passed where it is known better than `game.operator(theta, x)` gives
     it, as from `log x`.
     """

@@ -10,7 +10,7 @@ from .._results import RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
 from ..games import AbstractGame
-from ._door import strategy_at_start
+from ._door import strategy_at_door
 from ._residual import natural_residual
 
 
@@ -59,8 +59,8 @@ def solve_equilibrium(
         >>> import incentax as ix, jax.numpy as jnp
         >>> game = ix.Game(lambda theta, x: x - theta, ix.Simplex(2))
         >>> equilibrium = ix.solve_equilibrium(game, jnp.array([0.8, 0.4]))
-        >>> equilibrium.x.round(4).tolist()
-        [0.7, 0.3]
+        >>> print(equilibrium.x.round(4))
+        [0.7 0.3]
     """
     if not isinstance(game, AbstractGame):
         raise TypeError(f"`solve_equilibrium(game)` needs a game, got {game!r}")
@@ -70,7 +70,7 @@ def solve_equilibrium(
     require_positive("solve_equilibrium", "tol", tol)
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
     theta = jax.tree.map(as_float, theta)
-    x = strategy_at_start("solve_equilibrium", game, theta, x0)
+    x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
     return raise_unless_successful(
         _play_to_tolerance(game, theta, x, method, jnp.asarray(tol, x.dtype), max_steps), throw
     )
@@ -101,9 +101,7 @@ def _play_to_tolerance(
     mirror_map = method.geometry(game)
 
     def residual_of(state):
-        return natural_residual(
-            game, theta, mirror_map.strategy(state.point), state.operator_value
-        )
+        return natural_residual(game, theta, mirror_map.strategy(state.point), state.operator_value)
 
     def going_on(carry):
         count, _, residual, finite = carry

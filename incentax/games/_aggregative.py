@@ -39,9 +39,7 @@ class AggregativeGame(AbstractGame):
     _aggregate: Callable[[PyTree, Array], Array]
     strategy_set: AbstractStrategySet
 
-    def __init__(
-        self, operator: Callable, aggregate: Callable, strategy_set: AbstractStrategySet
-    ):
+    def __init__(self, operator: Callable, aggregate: Callable, strategy_set: AbstractStrategySet):
         self._operator = as_pytree_function(operator)
         self._aggregate = as_pytree_function(aggregate)
         self.strategy_set = require_strategy_set("AggregativeGame", strategy_set)

@@ -27,8 +27,8 @@ class AtomicGame(AbstractGame):
 
         >>> import incentax as ix, jax.numpy as jnp
         >>> game = ix.AtomicGame(lambda theta, x: x * (x.sum() - 16), ix.Box(-10.0, 10.0))
-        >>> game.operator(None, jnp.array([16 / 3, 16 / 3])).round(4).tolist()
-        [0.0, 0.0]
+        >>> print(game.operator(None, jnp.array([4.0, 4.0])))
+        [-4. -4.]
     """
 
     _cost: Callable[[PyTree, Array], Array]

@@ -1,7 +1,5 @@
 """What a ready problem comes with."""
 
-from typing import Any
-
 import equinox as eqx
 from jaxtyping import Array, PyTree
 

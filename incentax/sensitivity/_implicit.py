@@ -67,7 +67,7 @@ class Implicit(eqx.Module):
           dimensions by its inverse (in a loop an earlier inverse, corrected by BiCGStab), beyond
           by GMRES. Needs a game whose own-strategy derivative is positive where `s` is fixed.
         - `"auto"`: aggregate if the game has one, else dense up to 200 unknowns, else Krylov.
-    - `tol`: relative tolerance of an iterative solve; 1e-10 in float64 and 1e-5 in float32 when left out.
+    - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5.
     - `max_iterations`: bound on its iterations.
 
     **Raises** `ValueError` for an unknown solver, or for "aggregate" and a game without one.
@@ -80,8 +80,9 @@ class Implicit(eqx.Module):
         >>> game = ix.Game(lambda theta, x: x - theta, ix.Reals())
         >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum(x**2), ix.Reals())
         >>> theta = jnp.array([1.0, 2.0])
-        >>> ix.hypergradient(problem, theta, theta, sensitivity=ix.Implicit("krylov")).value.tolist()
-        [2.0, 4.0]
+        >>> krylov = ix.Implicit("krylov")
+        >>> print(ix.hypergradient(problem, theta, theta, sensitivity=krylov).value.round(4))
+        [2. 4.]
     """
 
     solver: Solver = eqx.field(static=True, default="auto")
@@ -169,7 +170,7 @@ class Implicit(eqx.Module):
             right_side,
             start,
             tol=tol,
-            atol=tol * scale,
+            atol=tol * scale,  # pyright: ignore[reportArgumentType]
             restart=restart,
             maxiter=-(-self.max_iterations // restart),
             solve_method="incremental",

@@ -1,5 +1,6 @@
 """All of R, boxes and the non-negative orthant."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
@@ -46,9 +47,7 @@ class Box(AbstractStrategySet):
         return shape if shape else None
 
     def check_shape(self, owner: str, name: str, x: PyTree) -> None:
-        shape = jnp.shape(as_single_array(owner, name, x))
-        if self.shape is not None and shape != self.shape:
-            raise ValueError(f"`{owner}({name}=...)` needs shape {self.shape}, got {shape}")
+        check_shape_of_array(owner, name, x, self.shape)
 
     def project(self, x: Array) -> Array:
         return jnp.clip(x, self.lower.astype(x.dtype), self.upper.astype(x.dtype))
@@ -76,8 +75,8 @@ def NonNegative() -> Box:
     return Box(0.0, jnp.inf)
 
 
-def Reals(shape: tuple[int, ...] = ()) -> Box:
-    """All of `R^shape`; without a shape, all of any `R^n`: `Box(-inf, inf)`.
+class Reals(AbstractStrategySet):
+    """All of `R^shape`; without a shape, all of any `R^n`.
 
     !!! example
 
@@ -85,16 +84,39 @@ def Reals(shape: tuple[int, ...] = ()) -> Box:
         >>> ix.Reals().project(jnp.array([-1.0, 3.0])).tolist()
         [-1.0, 3.0]
     """
-    return Box(jnp.full(shape, -jnp.inf), jnp.full(shape, jnp.inf))
+
+    size: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, shape: int | tuple[int, ...] = ()):
+        self.size = (shape,) if isinstance(shape, int) else tuple(shape)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.size if self.size else None
+
+    def check_shape(self, owner: str, name: str, x: PyTree) -> None:
+        check_shape_of_array(owner, name, x, self.shape)
+
+    def project(self, x: Array) -> Array:
+        return x
+
+    def centre(self) -> Array:
+        return jnp.zeros(self.size)
+
+    def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
+        del operator_value, step_size
+        return BoxFace(jnp.ones_like(x), jnp.zeros_like(x), jnp.ones(x.shape, bool))
 
 
-def as_single_array(owner: str, name: str, x: PyTree) -> Array:
+def check_shape_of_array(owner: str, name: str, x: PyTree, needed: tuple[int, ...] | None) -> None:
+    """Refuses what is not one array, of the shape that is needed, if one is."""
     if not isinstance(x, jax.Array):
         raise TypeError(
             f"`{owner}({name}=...)` needs one array for this set (a pytree needs "
             f"`ix.Product`), got {type(x).__name__}"
         )
-    return jnp.asarray(x)
+    if needed is not None and x.shape != needed:
+        raise ValueError(f"`{owner}({name}=...)` needs shape {needed}, got {x.shape}")
 
 
 def _bounds(lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Array]:
@@ -110,4 +132,4 @@ def _bounds(lower: ArrayLike, upper: ArrayLike) -> tuple[Array, Array]:
     low, up = low.astype(dtype), up.astype(dtype)
     wide_low, wide_up = jnp.broadcast_to(low, shape), jnp.broadcast_to(up, shape)
     rule = "`Box(lower=..., upper=...)` needs lower <= upper"
-    return require((low, up), wide_low <= wide_up, rule, jnp.stack([wide_low, wide_up], -1))
+    return require((low, up), wide_low <= wide_up, rule, {"lower": wide_low, "upper": wide_up})

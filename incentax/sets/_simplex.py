@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require_positive
 from ._base import AbstractFace, AbstractStrategySet
-from ._box import as_single_array
+from ._box import check_shape_of_array
 
 
 class Blocks(eqx.Module):
@@ -83,7 +83,6 @@ class Simplex(AbstractStrategySet):
 
     blocks: Blocks
     total: Float[Array, " blocks"]
-    # sizes are counts of strategies: Int[np.ndarray, " blocks"]
 
     def __init__(self, sizes: int | Sequence[int] | np.ndarray, *, total: ArrayLike = 1.0):
         counts = np.atleast_1d(np.asarray(sizes))
@@ -112,12 +111,7 @@ class Simplex(AbstractStrategySet):
         return self.blocks.ids.shape
 
     def check_shape(self, owner: str, name: str, x: PyTree) -> None:
-        shape = jnp.shape(as_single_array(owner, name, x))
-        if shape != self.shape:
-            raise ValueError(
-                f"`{owner}({name}=...)` needs shape {self.shape} for "
-                f"{self.blocks.count} block(s), got {shape}"
-            )
+        check_shape_of_array(owner, name, x, self.shape)
 
     def centre(self) -> Array:
         sizes = self.blocks.sum(jnp.ones(self.shape, self.total.dtype))

@@ -121,7 +121,10 @@ def _paths_in_order(
     def key(spent: float, count: int, node: int):
         return round((spent + to_go[node][0]) / resolution), count + to_go[node][1]
 
-    queue = [(*key(0.0, 0, origin), (origin,), (), 0.0)]
+    # Time and links in all, nodes, links, time so far: in this order they settle what comes next.
+    queue: list[tuple[int, int, tuple[int, ...], tuple[int, ...], float]] = [
+        (*key(0.0, 0, origin), (origin,), (), 0.0)
+    ]
     while queue:
         _, _, nodes, path, spent = heapq.heappop(queue)
         node = nodes[-1]

@@ -1,0 +1,233 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import incentax as ix
+
+from .problems import BANK, emission_tax_free
+
+
+def _quadratic(incentive_set=None):
+    """min sum (x* - 3)^2 with x* = theta: optimum 3, or the nearest point of the set."""
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+    incentives = ix.Reals() if incentive_set is None else incentive_set
+    return ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3.0) ** 2), incentives)
+
+
+def _scheme(**changes):
+    return ix.DesignAndPlay(optax.sgd(0.1), **({"play_step": 0.5} | changes))
+
+
+def test_emission_tax_reaches_its_closed_form_optimum():
+    """Strongly convex emission tax: optimum from the closed form of x*(theta)."""
+    case = emission_tax_free()
+    value = jax.jit(lambda t: case.problem.objective(t, case.equilibrium(t)))
+    gradient, hessian = jax.grad(value), jax.hessian(value)
+    zero = jnp.zeros(10)
+    best = -jnp.linalg.solve(hessian(zero), gradient(zero))  # the objective is quadratic
+    scheme = ix.DesignAndPlay(optax.sgd(0.004), play_step=0.05)
+    found = ix.design(case.problem, zero, scheme, steps=4000, record=1000)
+    np.testing.assert_allclose(found.theta, best, atol=1e-7)
+    np.testing.assert_allclose(found.objective, value(best), rtol=1e-10)
+    assert found.history.info.gradient[-1] < 1e-5
+
+
+def test_algorithm_1_step_by_step():
+    """Two steps of the single loop against the printed algorithm, written out."""
+    sizes = ix.schedules.theorem_5_4(alpha=0.3, beta=0.4)
+    problem = _quadratic(ix.Box(-1.0, 1.5))
+    scheme = ix.DesignAndPlay(optax.sgd(sizes.design), play_step=sizes.play)
+    record = ix.Record(observe=lambda theta, x: (theta, x))
+    found = ix.design(
+        problem, jnp.array([1.0]), scheme, x0=jnp.array([0.5]), steps=2, record=record
+    )
+    theta, x = 1.0, 0.5
+    for k in range(2):
+        x = x - 0.4 / (k + 1) ** (2 / 3) * (x - theta)
+        theta = np.clip(theta - 0.3 / (k + 1) * 2 * (x - 3), -1.0, 1.5)
+        np.testing.assert_allclose(found.history.observed[0][k], theta, rtol=1e-12)
+        np.testing.assert_allclose(found.history.observed[1][k], x, rtol=1e-12)
+        np.testing.assert_allclose(found.history.residual[k], abs(x - theta), rtol=1e-12)
+
+
+def test_algorithm_2_step_by_step():
+    """Entropic step, mixing, and the hypergradient at the mixed strategy."""
+    case = BANK["ragged_logit"]()
+    game, theta = case.problem.game, case.theta
+    sizes = ix.schedules.setting("A", alpha=0.05, beta=0.2, nu=0.1)
+    scheme = ix.DesignAndPlay(optax.sgd(sizes.design), play_step=sizes.play, mixing=sizes.mixing)
+    record = ix.Record(observe=lambda theta, x: (theta, x))
+    found = ix.design(case.problem, theta, scheme, steps=3, record=record)
+    x = uniform = game.strategy_set.centre()
+    for k in range(3):
+        blocks = jnp.split(x * jnp.exp(-0.2 / (k + 1) ** (2 / 7) * game.operator(theta, x)), [2, 5])
+        x = jnp.concatenate([block / block.sum() for block in blocks])
+        nu = 0.1 / (k + 1) ** (4 / 7)
+        x = (1 - nu) * x + nu * uniform
+        gradient = ix.hypergradient(case.problem, theta, x).value
+        theta = jnp.clip(theta - 0.05 / (k + 1) ** 0.5 * gradient, -1.0, 1.0)
+        np.testing.assert_allclose(found.history.observed[1][k], x, rtol=1e-10)
+        np.testing.assert_allclose(found.history.observed[0][k], theta, rtol=1e-9)
+
+
+def test_any_optax_transformation_and_projection():
+    problem = _quadratic(ix.Box(0.0, 2.0))
+    for optimizer in (optax.adam(0.05), optax.chain(optax.clip(1.0), optax.sgd(0.1, 0.9))):
+        scheme = ix.DesignAndPlay(optimizer, play_step=0.5)
+        with jax.numpy_dtype_promotion("standard"):  # adam itself mixes dtypes
+            found = ix.design(problem, jnp.zeros(2), scheme, steps=400, record=400)
+        np.testing.assert_allclose(found.theta, 2.0, atol=1e-6)
+
+
+def test_theta_may_be_a_pytree():
+    game = ix.Game(lambda theta, x: x - theta["level"] + theta["tilt"], ix.Reals())
+    sets = ix.Product({"level": ix.Box(-1.0, 2.0), "tilt": ix.Box(-0.5, 0.5)})
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 4.0) ** 2), sets)
+    start = {"level": jnp.zeros(2), "tilt": jnp.zeros(2)}
+    found = ix.design(problem, start, _scheme(), x0=jnp.zeros(2), steps=300, record=300)
+    np.testing.assert_allclose(found.theta["level"], 2.0)
+    np.testing.assert_allclose(found.theta["tilt"], -0.5)
+
+
+def test_jit_and_vmap_over_key_start_and_game_parameters():
+    def solve(key, theta0, eta):
+        game = ix.QuantalResponse(ix.Game(lambda theta, x: theta * x, ix.Simplex(2)), eta)
+        problem = ix.DesignProblem(game, lambda theta, x: x[0] ** 2, ix.Box(-jnp.ones(2), 1.0))
+        scheme = ix.DesignAndPlay(
+            optax.sgd(0.1), play_step=0.2, mixing=0.01, feedback=ix.noise.Gaussian(0.1)
+        )
+        return ix.design(problem, theta0, scheme, key=key, steps=20, record=5)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    thetas, etas = jnp.zeros((3, 2)).at[1].set(0.5), jnp.array([0.5, 1.0, 2.0])
+    lanes = jax.jit(jax.vmap(solve))(keys, thetas, etas)
+    assert lanes.history.objective.shape == (3, 4)
+    alone = solve(keys[1], thetas[1], etas[1])
+    np.testing.assert_allclose(lanes.theta[1], alone.theta, rtol=1e-12)
+    again = solve(keys[1], thetas[1], etas[1])
+    np.testing.assert_array_equal(alone.theta, again.theta)
+    assert not np.allclose(solve(keys[2], thetas[1], etas[1]).theta, alone.theta)
+
+
+def test_one_compilation_a_shape():
+    traced = []
+
+    def operator(theta, x):
+        traced.append(1)
+        return x - theta
+
+    problem = ix.DesignProblem(
+        ix.Game(operator, ix.Reals()), lambda theta, x: jnp.sum(x**2), ix.Reals()
+    )
+    scheme, start = _scheme(), jnp.ones(2)
+    ix.design(problem, start, scheme, x0=start, steps=4)
+    first = len(traced)
+    ix.design(problem, 2 * start, scheme, x0=start, steps=4)
+    assert len(traced) - first <= 1  # the door asks for shapes, nothing is compiled again
+
+
+def test_history_rows_and_a_last_row_that_is_short():
+    problem = _quadratic()
+    every = ix.design(problem, jnp.zeros(1), _scheme(), steps=10).history
+    some = ix.design(problem, jnp.zeros(1), _scheme(), steps=10, record=4).history
+    np.testing.assert_array_equal(some.step, [4, 8, 10])
+    rows = some.step - 1
+    np.testing.assert_allclose(some.objective, every.objective[rows], rtol=1e-13)
+    np.testing.assert_allclose(some.info.gradient, every.info.gradient[rows], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "play_step", "result"),
+    [
+        (optax.sgd(1e200), 0.5, ix.RESULTS.nonfinite_design),
+        (optax.sgd(0.1), 1e200, ix.RESULTS.nonfinite_play),
+    ],
+)
+def test_a_run_that_turns_non_finite_keeps_what_there_is(optimizer, play_step, result):
+    problem, scheme = _quadratic(), ix.DesignAndPlay(optimizer, play_step=play_step)
+    with pytest.raises(ix.DesignFailure, match="broke off after step") as failure:
+        ix.design(problem, jnp.array([2.0]), scheme, steps=20)
+    found = failure.value.solution
+    assert found.result == result
+    assert 0 < found.steps < 20
+    assert jnp.isfinite(found.theta).all()
+    assert jnp.isfinite(found.x).all()
+    steps = int(found.steps)
+    assert jnp.isfinite(found.history.info.gradient[:steps]).all()
+    assert jnp.isnan(found.history.objective[steps:]).all()
+    with pytest.raises(RuntimeError, match="non-finite"):
+        eqx.filter_jit(lambda t: ix.design(problem, t, scheme, steps=20).theta)(jnp.array([2.0]))
+
+
+def test_nan_from_the_users_functions_is_told_at_the_start():
+    game = ix.Game(lambda theta, x: x - jnp.log(theta), ix.Reals())
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum(x), ix.Reals())
+    found = ix.design(problem, -jnp.ones(1), _scheme(), steps=5, throw=False)
+    assert found.result == ix.RESULTS.nonfinite_start
+    assert found.steps == 0
+    np.testing.assert_array_equal(found.theta, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda p: ix.design(p, jnp.ones(2), _scheme(), steps=0), ValueError, "steps >= 1, got 0"),
+        (lambda p: ix.design(p, jnp.ones(2), _scheme(), record=0), ValueError, ">= 1, got 0"),
+        (
+            lambda p: ix.design(p, jnp.ones(3), _scheme()),
+            ValueError,
+            r"theta0=(.|\n)*\(2,\).*\(3,\)",
+        ),
+        (lambda p: ix.design(p, 5 * jnp.ones(2), _scheme()), ValueError, r"theta0=(.|\n)*got 3\.0"),
+        (
+            lambda p: ix.design(p, jnp.array([jnp.nan, 0]), _scheme()),
+            ValueError,
+            r"theta0=(.|\n)*nan",
+        ),
+        (
+            lambda p: ix.design(p, jnp.ones(2), _scheme(), x0=jnp.ones(3)),
+            ValueError,
+            r"x0=.*\(3,\)",
+        ),
+        (lambda p: ix.design(p, jnp.ones(2), 3), TypeError, "scheme"),
+        (
+            lambda p: ix.design(p, jnp.ones(2), _scheme(feedback=ix.noise.Gaussian(1.0))),
+            ValueError,
+            "key=",
+        ),
+        (lambda p: _scheme(play_step=-0.5), ValueError, r"step_size >= 0, got -0\.5"),
+        (lambda p: ix.DesignAndPlay(0.1, play_step=0.1), TypeError, "optax"),
+        (lambda p: ix.Implicit("magic"), ValueError, "'magic'"),
+        (
+            lambda p: ix.hypergradient(
+                p, jnp.ones(2), jnp.ones(2), sensitivity=ix.Implicit("aggregate")
+            ),
+            ValueError,
+            "aggregative game, got Game",
+        ),
+        (lambda p: ix.DesignProblem(p.game, p.objective, "set"), TypeError, "incentive_set"),
+    ],
+)
+def test_refusals(call, error, words):
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals((2,)))
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum(x**2), ix.Box(jnp.zeros(2), 2.0))
+    with pytest.raises(error, match=words):
+        call(problem)
+
+
+def test_objective_must_be_one_number():
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals((2,)))
+    problem = ix.DesignProblem(game, lambda theta, x: x, ix.Reals())
+    with pytest.raises(ValueError, match=r"one number, got shape \(2,\)"):
+        ix.design(problem, jnp.ones(2), _scheme())
+
+
+def test_refusal_in_compiled_code():
+    problem = _quadratic(ix.Box(0.0, 2.0))
+    run = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=2).theta)
+    run(jnp.ones(1))
+    with pytest.raises(RuntimeError, match=r"theta0=(.|\n)*got 3\.5"):
+        run(jnp.array([5.5]))

@@ -1,0 +1,18 @@
+"""Every notebook runs from top to bottom, in its fast mode; its last cells are asserts."""
+
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("INCENTAX_FAST", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(path, as_version=4)
+    assert "assert " in notebook.cells[-1].source
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()

@@ -1,0 +1,47 @@
+"""Every public name is documented, with an example that runs, and reachable from the README."""
+
+import inspect
+from pathlib import Path
+
+import incentax as ix
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def _public():
+    for owner in (ix, ix.traffic, ix.problems, ix.schedules, ix.noise):
+        for name, value in vars(owner).items():
+            defined_here = getattr(value, "__module__", "").startswith("incentax")
+            if not name.startswith("_") and defined_here and callable(value):
+                yield owner.__name__, name, value
+
+
+def test_every_public_name_has_a_docstring_with_an_example():
+    # Answers and errors are shown by the verbs that return or raise them.
+    without = {
+        "DesignFailure", "DesignSolution", "Equilibrium", "History", "Hypergradient", "Instance",
+        "RESULTS", "SchemeInfo", "PathSet", "Network", "Demand", "SystemOptimum", "Power",
+        "StepSizes", "require_positive",
+    }  # fmt: skip
+    for owner, name, value in _public():
+        text = inspect.getdoc(value) or ""
+        assert len(text) > 20, f"{owner}.{name} has no docstring"
+        assert name in without or ">>>" in text, f"{owner}.{name} has no example"
+
+
+def test_every_public_name_stands_in_the_readme():
+    readme = README.read_text()
+    for owner, name, _ in _public():
+        if owner == "incentax":
+            assert f"`{name}`" in readme or f"ix.{name}" in readme, name
+
+
+def test_names_of_the_contract():
+    for name in (
+        "Reals Box NonNegative Simplex Product Game AtomicGame AggregativeGame QuantalResponse "
+        "solve_equilibrium MirrorDescent ProjectedGradient Extragradient DesignProblem "
+        "hypergradient Implicit DesignAndPlay design RESULTS"
+    ).split():
+        assert hasattr(ix, name), name
+    for name in "sioux_falls k_shortest_paths RoutingGame".split():
+        assert hasattr(ix.traffic, name), name
