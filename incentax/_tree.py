@@ -17,8 +17,9 @@ def as_pytree_function(function: Callable) -> Callable:
     """
     if not callable(function):
         raise TypeError(f"a function is needed here, got {function!r}")
-    already: Any = isinstance(function, eqx.Module | jtu.Partial)
-    return function if already else jtu.Partial(function)
+    if isinstance(function, eqx.Module | jtu.Partial):
+        return function  # pyright: ignore[reportReturnType]
+    return jtu.Partial(function)
 
 
 def tree_norm(tree: PyTree) -> Float[Array, ""]:
