@@ -149,3 +149,46 @@ def test_memory_and_vmap_in_a_loop():
     fresh = ix.hypergradient(case.problem, theta, later_x).value
     np.testing.assert_allclose(alone.info.gradient[-1], jnp.linalg.norm(fresh), rtol=1e-7)
     assert alone.info.gradient_residual.max() < 1e-7
+
+
+def _two_choices_in_a_row():
+    """Two parallel roads, then two more: four paths, whose flows the links do not determine."""
+    network = ix.traffic.Network(
+        tail=[0, 0, 1, 1],
+        head=[1, 1, 2, 2],
+        capacity=np.ones(4),
+        free_flow_time=[1.0, 2.0, 1.0, 1.5],
+        b=[1.0, 0.25, 2.0, 0.5],
+        power=np.ones(4),
+        number_of_nodes=3,
+    )
+    demand = ix.traffic.Demand([[0, 2]], [3.0])
+    paths = ix.traffic.k_shortest_paths(network, demand, 4)
+    return ix.traffic.RoutingGame(network, demand, paths, tolled_links=[0, 2])
+
+
+def test_wardrop_equilibrium_whose_link_flows_alone_are_unique():
+    """t = t0 (1 + b v), 3 trips: the flow on the first road of each pair in closed form."""
+    game = _two_choices_in_a_row()
+    problem = ix.DesignProblem(game, game.total_travel_time, ix.Box(jnp.zeros(2), 1.0))
+    theta = jnp.array([0.2, 0.3])
+
+    def flows(theta):  # 1 + v + toll = 2 + (3 - v) / 2 and 1 + 2 v + toll = 1.5 + .75 (3 - v)
+        first, second = (2.5 - theta[0]) / 1.5, (2.75 - theta[1]) / 2.75
+        return jnp.array([first, 3 - first, second, 3 - second])
+
+    def total(theta):
+        return flows(theta) @ game.link_times(flows(theta))
+
+    share_first, share_second = flows(theta)[0] / 3, flows(theta)[2] / 3
+    network_order = game.flows.incidence.matrix
+    share = jnp.array([share_first, 1 - share_first, share_second, 1 - share_second])
+    x = jnp.prod(jnp.where(network_order > 0, share[:, None], 1.0), axis=0)
+    np.testing.assert_allclose(game.link_flows(x), flows(theta), rtol=1e-12)
+    assert ix.natural_residual(game, theta, x) < 1e-12
+    found = ix.hypergradient(problem, theta, x)
+    assert found.residual < 1e-6
+    np.testing.assert_allclose(found.value, jax.grad(total)(theta), rtol=1e-6)
+    # One path's flow alone is not determined, and the residual says so.
+    vague = ix.DesignProblem(game, lambda theta, x: x[0], ix.Box(jnp.zeros(2), 1.0))
+    assert ix.hypergradient(vague, theta, x).residual > 0.1

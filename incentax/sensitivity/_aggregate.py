@@ -27,12 +27,23 @@ class AggregateSystem(eqx.Module):
     pull_aggregate: Callable
     shape: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, form: AggregativeForm, theta: PyTree, x: Array, face: AbstractFace):
+    def __init__(
+        self,
+        form: AggregativeForm,
+        theta: PyTree,
+        x: Array,
+        face: AbstractFace,
+        cost_scale: Float[Array, ""],
+    ):
         s, self.pull_aggregate = jax.vjp(lambda x: form.aggregate(theta, x), x)
         _, self.pull_operator = jax.vjp(lambda s: form.operator(theta, x, s), s)
         # Coordinatewise for fixed s, so one forward pass gives every own derivative.
         _, own = jax.jvp(lambda x: form.operator(theta, x, s), (x,), (jnp.ones_like(x),))
-        self.diagonal = face.scale * own * face.scale + face.relaxation
+        # Where agents feel nothing but the aggregate (Wardrop path flows) the diagonal is zero and
+        # x* is not unique. A diagonal this small leaves what the aggregate determines as it is;
+        # a cotangent that asks for more shows in the residual.
+        least = jnp.sqrt(jnp.finfo(x.dtype).eps) * cost_scale
+        self.diagonal = jnp.maximum(face.scale * own * face.scale + face.relaxation, least)
         self.face, self.shape = face, s.shape
 
     def __call__(self, u: Float[Array, " m"]) -> Float[Array, " m"]:

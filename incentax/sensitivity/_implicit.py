@@ -65,7 +65,8 @@ class Implicit(eqx.Module):
         - `"krylov"`: GMRES of `jax.scipy.sparse.linalg`, on vector-Jacobian products.
         - `"aggregate"`: in the space of the aggregate of an aggregative game: up to 200
           dimensions by its inverse (in a loop an earlier inverse, corrected by BiCGStab), beyond
-          by GMRES. Needs a game whose own-strategy derivative is positive where `s` is fixed.
+          by GMRES. Right too where only the aggregate of an equilibrium is unique; if the
+          objective asks for more, the residual shows it.
         - `"auto"`: aggregate if the game has one, else dense up to 200 unknowns, else Krylov.
     - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5.
     - `max_iterations`: bound on its iterations.
@@ -131,7 +132,8 @@ class Implicit(eqx.Module):
         system = _AdjointSystem(face, lambda v: pull(v)[1])
         right_side = -face.project(face.scale * cotangent)
         if form is not None:
-            reduced = AggregateSystem(form, theta, x, face)
+            cost_scale = jnp.max(jnp.abs(operator_value))
+            reduced = AggregateSystem(form, theta, x, face, cost_scale)
             memory = self._solve_reduced(reduced, right_side, memory, refresh)
             w = reduced.strategy_space(memory.solution, right_side)
         elif self._explicit(x.size):
