@@ -22,6 +22,12 @@ class _Message(str):
         message.received = ""
         return message
 
+    # Texts that compare equal would be taken for one another where programs are cached.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     def __format__(self, spec: str) -> str:
         return format(str(self) + self.received, spec)
 
@@ -86,8 +92,8 @@ def _describe(holds: np.ndarray, received: Received) -> str:
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:
     """`value` as an array of floats, refused unless (strictly) positive."""
     array = as_float(value)
-    holds = array > 0 if strictly else array >= 0
-    rule = f"`{owner}({name}=...)` needs {name} {'>' if strictly else '>='} 0"
+    holds = jnp.isfinite(array) & (array > 0 if strictly else array >= 0)
+    rule = f"`{owner}({name}=...)` needs finite {name} {'>' if strictly else '>='} 0"
     return require(array, holds, rule, array)
 
 

@@ -19,8 +19,13 @@ class RESULTS(eqx.Enumeration):
     )
     nonfinite_design = (
         "The incentive turned non-finite while play was finite: `.steps` counts the finite steps, "
-        "and `.theta` is the last finite incentive. Lower the optimizer's learning rate, or "
-        "check the objective and the hypergradient's residual in `.history`."
+        "and `.theta` is the last finite incentive. Lower the optimizer's learning rate."
+    )
+    nonfinite_objective = (
+        "The objective or its hypergradient turned non-finite while incentive and play were "
+        "finite: `.steps` counts the finite steps. Lower the optimizer's learning rate if "
+        "`.history.info.design_step` had grown, the play step size if `play_step` had; else check "
+        "the objective near `.theta` and `.x`."
     )
     nonfinite_start = (
         "The operator or the objective is not finite at the start. Check the user's functions at "

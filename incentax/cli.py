@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the command `incentax`; returns the exit status.
 
     Wrong arguments end with a message and status 2, as does a missing optional package; a run
-    that breaks off writes what there is and ends with status 1.
+    that breaks off or is interrupted writes what there is and ends with status 1. Everything is
+    solved in double precision: an application may say so, the library itself never does.
     """
     options = _parser().parse_args(arguments)
-    # The problems here are solved in double precision; the library itself leaves the flag alone.
-    jax.config.update("jax_enable_x64", True)  # an application may: see the docstring of main
+    jax.config.update("jax_enable_x64", True)
     try:
         if options.command == "list":
             return _list()
@@ -116,6 +116,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show_run(summary: dict[str, Any]) -> None:
     times, certificate = summary["total_travel_time"], summary["certificate"]
+    without = summary["certificate_without_tolls"]
+    done = f"all {summary['steps']} steps done, finite throughout"
     table = _table("Result (times in 0.01 h)", ("what", "value"))
     rows: list[tuple[str, str]] = [
         ("total travel time without tolls", f"{times['without_tolls']:,.1f}"),
@@ -129,12 +131,13 @@ def _show_run(summary: dict[str, Any]) -> None:
         ("equilibrium residual", f"{certificate['equilibrium_residual']:.1e}"),
         ("hypergradient norm", f"{certificate['hypergradient_norm']:.4g}"),
         (
-            "hypergradient norm, projected on the toll bounds",
-            f"{certificate['projected_hypergradient_norm']:.4g}",
+            "hypergradient norm, projected on the toll bounds (without tolls)",
+            f"{certificate['projected_hypergradient_norm']:.4g} "
+            f"({without['projected_hypergradient_norm']:.4g})",
         ),
         ("seconds to compile", f"{summary['seconds_to_compile']:.1f}"),
         ("seconds to run", f"{summary['seconds_to_run']:.1f}"),
-        ("result", summary["result"]),
+        ("result", done if summary["result"] == "successful" else summary["result"]),
     ]
     for row in rows:
         table.add_row(*row)
@@ -193,24 +196,30 @@ def _environment() -> dict[str, Any]:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"needs a whole number >= 1, got {text}")
-    return value
+    return int(text)
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number_or_nan(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"needs a finite number > 0, got {text}")
     return value
 
 
 def _non_negative(text: str) -> float:
-    value = float(text)
+    value = _number_or_nan(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"needs a finite number >= 0, got {text}")
     return value
+
+
+def _number_or_nan(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _rich() -> Any:

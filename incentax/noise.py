@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import require_positive
+from . import _checks
 
 
 class Gaussian(eqx.Module):
@@ -32,7 +32,7 @@ class Gaussian(eqx.Module):
     standard_deviation: Float[Array, "..."]
 
     def __init__(self, standard_deviation: ArrayLike):
-        self.standard_deviation = require_positive(
+        self.standard_deviation = _checks.require_positive(
             "Gaussian", "standard_deviation", standard_deviation, strictly=False
         )
 

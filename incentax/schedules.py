@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ._checks import require_positive
+from . import _checks
 
 
 class Power(eqx.Module):
@@ -40,8 +40,8 @@ def power(coefficient: ArrayLike, exponent: ArrayLike) -> Power:
         0.5
     """
     return Power(
-        require_positive("power", "coefficient", coefficient, strictly=False),
-        require_positive("power", "exponent", exponent, strictly=False),
+        _checks.require_positive("power", "coefficient", coefficient, strictly=False),
+        _checks.require_positive("power", "exponent", exponent, strictly=False),
     )
 
 

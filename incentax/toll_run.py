@@ -13,7 +13,16 @@ from jaxtyping import Array
 from . import plots, traffic
 from ._results import RESULTS
 from ._tree import tree_norm
-from .design import AbstractScheme, advance, as_record, DesignSolution, finish, hypergradient, start
+from .design import (
+    AbstractScheme,
+    advance,
+    as_record,
+    DesignProblem,
+    DesignSolution,
+    finish,
+    hypergradient,
+    start,
+)
 from .equilibrium import solve_equilibrium
 from .problems import Instance
 
@@ -42,15 +51,15 @@ def run_tolls(
     game = problem.game
     assert isinstance(game, traffic.RoutingGame)
     report("equilibrium without tolls", 0.0)
-    without = solve_equilibrium(game, instance.theta0)
+    without = solve_equilibrium(game, instance.theta0, throw=False)
     report("system optimum", 0.0)
     optimum = traffic.system_optimum(game)
     solutions, compile_seconds, run_seconds = _design(instance, scheme, steps, seeds, report)
     report("certificate", 1.0)
 
     found = [jax.tree.map(lambda leaf, s=seed: leaf[s], solutions) for seed in range(seeds)]
-    results = [_outcome(solution) for solution in found]
-    certified = [_certify(problem, solution) for solution in found]
+    results = [_outcome(solution, steps) for solution in found]
+    certified = [_certify(problem, solution.theta) for solution in found]
     # A seed that broke off is certified at its last finite tolls, and comes last.
     order = [
         (result != "successful", row["total_travel_time"])
@@ -60,6 +69,8 @@ def run_tolls(
     solution = found[best]
     before, ideal = float(problem.objective(instance.theta0, without.x)), optimum.total_travel_time
     after = certified[best]["total_travel_time"]
+    # With one path a pair there is nothing to choose, and no gap.
+    open_gap = before - float(ideal) > 1e-9 * before
     tolls = dict(zip(map(str, traffic.TOLLED_LINKS), solution.theta.tolist()))
     summary = {
         "problem": instance.description,
@@ -72,9 +83,10 @@ def run_tolls(
             "system_optimum_relative_gap": optimum.relative_gap,
             "with_tolls_by_seed": [row["total_travel_time"] for row in certified],
         },
-        "gap_captured": (before - after) / (before - float(ideal)),
+        "gap_captured": (before - after) / (before - float(ideal)) if open_gap else float("nan"),
         "tolls_by_link": tolls,
         "certificate": certified[best],
+        "certificate_without_tolls": _certify(problem, instance.theta0),
         "equilibrium_residual_without_tolls": without.residual,
         "play_residual": solution.residual,
         "seconds_to_compile": compile_seconds,
@@ -107,12 +119,12 @@ def draw(instance: Instance, run: TollRun) -> Any:
     step = np.asarray(run.arrays["step"])
     for objective, residual in zip(run.arrays["objective"], run.arrays["residual"]):
         upper.semilogx(step, objective, color="C0", lw=1)
-        lower.loglog(step, residual, color="C0", lw=1)
+        lower.loglog(step, np.maximum(residual, 1e-17), color="C0", lw=1)
     for name, colour in (("without_tolls", "C3"), ("with_tolls", "C2")):
         upper.axhline(times[name], color=colour, ls="--", lw=1, label=name.replace("_", " "))
     ideal = float(times["system_optimum_on_these_paths"])
     upper.axhline(ideal, color="0.5", ls=":", lw=1, label="system optimum")
-    span = times["without_tolls"] - ideal
+    span = max(times["without_tolls"] - ideal, 1e-3 * ideal)
     upper.set(
         ylim=(ideal - 0.1 * span, times["without_tolls"] + 0.5 * span),
         ylabel="total travel time [0.01 h]",
@@ -156,11 +168,17 @@ def _design(
     compile_seconds = time.perf_counter() - clock
     clock = time.perf_counter()
     histories = []
-    for row in range(0, total_rows, chunk):
-        progress, history = compiled(progress, keys, jnp.int32(row * record.every))
-        histories.append(jax.block_until_ready(history))
-        report("design-and-play", min(1.0, (row + chunk) / total_rows))
-    history = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *histories)
+    try:
+        for row in range(0, total_rows, chunk):
+            progress, history = compiled(progress, keys, jnp.int32(row * record.every))
+            histories.append(jax.block_until_ready(history))
+            report("design-and-play", min(1.0, (row + chunk) / total_rows))
+    except KeyboardInterrupt:  # what there is by now is certified and written all the same
+        if not histories:
+            raise
+    history = jax.tree.map(
+        lambda *parts: jnp.concatenate(parts, axis=1)[:, :total_rows], *histories
+    )
     run_seconds = time.perf_counter() - clock
     solutions = eqx.filter_vmap(lambda p, h: finish(problem, scheme, p, h, throw=False))(
         progress, history
@@ -168,23 +186,26 @@ def _design(
     return solutions, compile_seconds, run_seconds
 
 
-def _certify(problem, solution: DesignSolution) -> dict[str, float]:
-    """The equilibrium of the returned tolls solved anew, and how stationary they are there."""
-    equilibrium = solve_equilibrium(problem.game, solution.theta)
-    gradient = hypergradient(problem, solution.theta, equilibrium.x)
+def _certify(problem: DesignProblem, theta: Array) -> dict[str, Any]:
+    """The equilibrium of tolls solved anew, and how stationary they are there."""
+    equilibrium = solve_equilibrium(problem.game, theta, throw=False)
+    gradient = hypergradient(problem, theta, equilibrium.x)
     # The projected step of a length so small that it measures the slope, not the set.
     step = 1e-6 / jnp.maximum(tree_norm(gradient.value), 1e-30)
-    moved = problem.incentive_set.project(solution.theta - step * gradient.value)
+    moved = problem.incentive_set.project(theta - step * gradient.value)
     return {
-        "total_travel_time": float(problem.objective(solution.theta, equilibrium.x)),
+        "total_travel_time": float(problem.objective(theta, equilibrium.x)),
         "equilibrium_residual": float(equilibrium.residual),
+        "equilibrium_reached": bool(equilibrium.result == RESULTS.successful),
         "hypergradient_norm": float(tree_norm(gradient.value)),
-        "projected_hypergradient_norm": float(tree_norm(solution.theta - moved) / step),
+        "projected_hypergradient_norm": float(tree_norm(theta - moved) / step),
         "hypergradient_linear_residual": float(gradient.residual),
+        "degenerate_constraints": int(gradient.degenerate),
     }
 
 
-def _outcome(solution: DesignSolution) -> str:
+def _outcome(solution: DesignSolution, steps: int) -> str:
     if solution.result == RESULTS.successful:
-        return "successful"
+        done = int(solution.steps)
+        return "successful" if done == steps else f"interrupted after step {done} of {steps}"
     return f"{RESULTS[solution.result]} (broke off after step {solution.steps})"

@@ -60,6 +60,14 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
     ]
 
 
+def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
+    assert main(["run", "sioux-falls", "--out", str(folder), "--paths", "1", "--steps", "45"]) == 0
+    assert json.loads((folder / "result.json").read_text())["gap_captured"] is None
+    with np.load(folder / "result.npz") as arrays:
+        assert arrays["step"].tolist() == list(range(1, 46))
+        assert np.isfinite(arrays["gradient"]).all()
+
+
 def test_figure1(folder, capsys, monkeypatch):
     # Two paths a pair cost less than ten: play steps must be longer still to make exp underflow.
     curves = (
@@ -79,6 +87,7 @@ def test_figure1(folder, capsys, monkeypatch):
     assert settings["D, logarithm"]["finite_runs"] == 2
     assert settings["A"]["upper_gap_mean"][-1] < settings["C"]["upper_gap_mean"][-1]
     assert content["reference_projected_gradient_norm"] < 1.0  # of a gradient of 1e4
+    assert content["largest_residual_of_reference_equilibria"] < 1e-6
     assert any("what fails is the arithmetic" in text for text in content["findings"])
     assert "Figure 1" in capsys.readouterr().out
 
@@ -88,6 +97,7 @@ def test_figure1(folder, capsys, monkeypatch):
     [
         (["run", "atlantis"], "sioux-falls"),
         (["run", "sioux-falls", "--eta", "-1"], "got -1"),
+        (["run", "sioux-falls", "--steps", "abc"], "whole number >= 1, got abc"),
         (["run", "sioux-falls", "--steps", "0"], "got 0"),
         (["run", "sioux-falls", "--seeds", "0"], "got 0"),
         (["run", "sioux-falls", "--noise", "-2"], "got -2"),

@@ -142,24 +142,28 @@ def test_history_rows_and_a_last_row_that_is_short():
 @pytest.mark.parametrize(
     ("optimizer", "play_step", "result"),
     [
-        (optax.sgd(1e200), 0.5, ix.RESULTS.nonfinite_design),
-        (optax.sgd(0.1), 1e200, ix.RESULTS.nonfinite_play),
+        (optax.sgd(1e308), 0.5, ix.RESULTS.nonfinite_design),
+        (optax.sgd(1e200), 0.5, ix.RESULTS.nonfinite_objective),
+        (optax.sgd(0.1), 1e200, ix.RESULTS.nonfinite_objective),
     ],
 )
 def test_a_run_that_turns_non_finite_keeps_what_there_is(optimizer, play_step, result):
     problem, scheme = _quadratic(), ix.DesignAndPlay(optimizer, play_step=play_step)
     with pytest.raises(ix.DesignFailure, match="broke off after step") as failure:
-        ix.design(problem, jnp.array([2.0]), scheme, steps=20)
+        ix.design(problem, jnp.array([2.0]), scheme, steps=400)
     found = failure.value.solution
     assert found.result == result
-    assert 0 < found.steps < 20
+    assert 0 <= found.steps < 400
     assert jnp.isfinite(found.theta).all()
     assert jnp.isfinite(found.x).all()
     steps = int(found.steps)
     assert jnp.isfinite(found.history.info.gradient[:steps]).all()
     assert jnp.isnan(found.history.objective[steps:]).all()
+    coarse = ix.design(problem, jnp.array([2.0]), scheme, steps=400, record=400, throw=False)
+    assert coarse.history.step[0] == steps
+    assert jnp.isfinite(coarse.history.objective[0]) == (steps > 0)
     with pytest.raises(RuntimeError, match="non-finite"):
-        eqx.filter_jit(lambda t: ix.design(problem, t, scheme, steps=20).theta)(jnp.array([2.0]))
+        eqx.filter_jit(lambda t: ix.design(problem, t, scheme, steps=400).theta)(jnp.array([2.0]))
 
 
 def test_nan_from_the_users_functions_is_told_at_the_start():
@@ -181,7 +185,11 @@ def test_nan_from_the_users_functions_is_told_at_the_start():
             ValueError,
             r"theta0=(.|\n)*\(2,\).*\(3,\)",
         ),
-        (lambda p: ix.design(p, 5 * jnp.ones(2), _scheme()), ValueError, r"theta0=(.|\n)*got 3\.0"),
+        (
+            lambda p: ix.design(p, 5 * jnp.ones(2), _scheme()),
+            ValueError,
+            r"theta0=(.|\n)*value=5\.0",
+        ),
         (
             lambda p: ix.design(p, jnp.array([jnp.nan, 0]), _scheme()),
             ValueError,
@@ -198,7 +206,7 @@ def test_nan_from_the_users_functions_is_told_at_the_start():
             ValueError,
             "key=",
         ),
-        (lambda p: _scheme(play_step=-0.5), ValueError, r"step_size >= 0, got -0\.5"),
+        (lambda p: _scheme(play_step=-0.5), ValueError, r">= 0, got -0\.5"),
         (lambda p: ix.DesignAndPlay(0.1, play_step=0.1), TypeError, "optax"),
         (lambda p: ix.Implicit("magic"), ValueError, "'magic'"),
         (
@@ -229,5 +237,60 @@ def test_refusal_in_compiled_code():
     problem = _quadratic(ix.Box(0.0, 2.0))
     run = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=2).theta)
     run(jnp.ones(1))
-    with pytest.raises(RuntimeError, match=r"theta0=(.|\n)*got 3\.5"):
+    with pytest.raises(RuntimeError, match=r"theta0=(.|\n)*value=5\.5"):
         run(jnp.array([5.5]))
+
+
+@pytest.mark.parametrize("steps", [3, 100])
+def test_an_objective_that_turns_nan_is_no_success(steps):
+    """Its gradient stays finite, and so do theta and x."""
+    problem = ix.DesignProblem(
+        ix.Game(lambda theta, x: x - theta, ix.Reals()),
+        lambda theta, x: jnp.where(x[0] > 0.5, jnp.nan, ((x - 3.0) ** 2).sum()),
+        ix.Reals(),
+    )
+    found = ix.design(problem, jnp.zeros(1), _scheme(), steps=steps, throw=False)
+    assert found.result == ix.RESULTS.nonfinite_objective
+    with pytest.raises(ix.DesignFailure):
+        ix.design(problem, jnp.zeros(1), _scheme(), steps=steps)
+
+
+def test_an_infinite_cost_is_not_hidden_by_a_bound():
+    game = ix.Game(lambda theta, x: jnp.where(theta > 0.5, -jnp.inf, x - 1.0), ix.Box(0.0, 1.0))
+    problem = ix.DesignProblem(game, lambda theta, x: -theta.sum() + x.sum(), ix.Box(0.0, 1.0))
+    found = ix.design(problem, jnp.zeros(1), _scheme(), x0=jnp.zeros(1), steps=50, throw=False)
+    assert found.result == ix.RESULTS.nonfinite_play
+
+
+def test_degenerate_constraints_are_counted():
+    """Where a bound is reached without being felt x* has only one-sided derivatives: told."""
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative())
+    problem = ix.DesignProblem(game, lambda theta, x: x.sum(), ix.Reals())
+    found = ix.hypergradient(problem, jnp.array([0.0, -1.0, 1.0]), jnp.array([0.0, 0.0, 1.0]))
+    assert found.degenerate == 1
+    simplex = ix.Game(lambda theta, x: theta, ix.Simplex(2))
+    problem = ix.DesignProblem(simplex, lambda theta, x: x[0] ** 2, ix.Reals())
+    vertex = jnp.array([1.0, 0.0])
+    assert ix.hypergradient(problem, jnp.array([1.0, 1.0]), vertex).degenerate == 1
+    assert ix.hypergradient(problem, jnp.array([1.0, 2.0]), vertex).degenerate == 0
+
+
+def test_mixed_precision_and_schedules_checked_in_compiled_code():
+    problem = _quadratic()
+    start = jnp.zeros(1, jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        found = ix.design(problem, jnp.ones(1), _scheme(), x0=start, steps=3)
+    assert found.x.dtype == jnp.float64
+
+    def run(mixing):
+        scheme = _scheme(mixing=mixing)
+        return ix.design(problem, jnp.ones(1), scheme, x0=jnp.ones(1), steps=3).x
+
+    with pytest.raises(RuntimeError, match=r"mixing(.|\n)*got 2\.0"):
+        eqx.filter_jit(run)(jnp.array(2.0))
+
+
+def test_feedback_of_another_shape_is_refused():
+    scheme = _scheme(feedback=lambda key, value: value.sum())
+    with pytest.raises(ValueError, match=r"feedback(.|\n)*\(2,\), got \(\)"):
+        ix.design(_quadratic(), jnp.ones(2), scheme, key=jax.random.key(0), steps=2)

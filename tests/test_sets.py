@@ -131,3 +131,31 @@ def test_product_projects_leaf_by_leaf():
     np.testing.assert_allclose(projected["share"], [0.5, 0.5])
     assert product.violation(theta) == 1.0
     assert product.centre()["toll"] == 0.5
+
+
+def test_simplex_projection_of_huge_entries_stays_on_the_simplex():
+    for values in ([1e17, 1e17], [-1e17, -1e17], [1e300, 0.0]):
+        projected = ix.Simplex(2).project(jnp.array(values))
+        assert projected.sum() == 1.0, values
+    assert jnp.isnan(ix.Simplex(2).project(jnp.array([jnp.inf, 0.0]))).any()
+
+
+def test_compiled_refusals_name_their_own_value():
+    """Two programs with the same check: each reports what it received, run after run."""
+
+    def bounded(scale):
+        return eqx.filter_jit(lambda upper: ix.Box(0.0, upper).project(jnp.ones(())) * scale)
+
+    first, second = bounded(1.0), bounded(2.0)
+    for program, value in ((first, -1.0), (second, -2.0), (first, -3.0), (second, -4.0)):
+        with pytest.raises(RuntimeError, match=rf"upper={value}"):
+            program(jnp.array(value))
+
+
+def test_a_box_of_one_pytree_leaf_does_not_excuse_another():
+    game = ix.Game(lambda theta, x: x - theta["a"], ix.Reals())
+    sets = ix.Product({"a": ix.Reals(), "b": ix.Box(0.0, 1.0)})
+    problem = ix.DesignProblem(game, lambda theta, x: x.sum(), sets)
+    theta = {"a": jnp.array([1e9]), "b": jnp.array([-10.0])}
+    with pytest.raises(ValueError, match=r"theta=(.|\n)*-10\.0"):
+        ix.hypergradient(problem, theta, jnp.ones(1))

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import networkx
 import numpy as np
-import optax
 import pytest
 
 import incentax as ix
@@ -102,6 +101,22 @@ def test_k_shortest_paths_ties_zones_and_parallel_links():
     assert paths.number_of_paths == 4
 
 
+def test_times_that_tie_on_paper_tie():
+    """0.1 + 0.3 in one sum and 1.3 in another: fewer links come first."""
+    network = ix.traffic.Network(
+        tail=[0, 0, 1, 1, 3],
+        head=[1, 1, 2, 3, 2],
+        capacity=np.ones(5),
+        free_flow_time=[1.0, 1.0, 0.1 + 0.2, 0.15, 0.15],
+        b=np.ones(5),
+        power=np.ones(5),
+        number_of_nodes=4,
+    )
+    demand = ix.traffic.Demand([[0, 2]], [1.0])
+    paths = ix.traffic.k_shortest_paths(network, demand, 4)
+    assert [paths.path(p).tolist() for p in range(4)] == [[0, 2], [1, 2], [0, 3, 4], [1, 3, 4]]
+
+
 @pytest.mark.parametrize("k", [5, 8, 10])
 def test_number_of_paths(sioux_falls, k):
     assert ix.traffic.k_shortest_paths(*sioux_falls, k).number_of_paths == 528 * k
@@ -144,6 +159,17 @@ def test_logit_equilibrium_from_uniform(eta, expected):
     found = ix.solve_equilibrium(game, instance.theta0)
     assert found.result == ix.RESULTS.successful
     np.testing.assert_allclose(game.total_travel_time(None, found.x), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("eta", [0.5, 2.0])
+def test_newton_in_link_flows_reaches_the_equilibrium_of_play(eta):
+    instance = ix.problems.second_best_tolls(eta=eta, paths=3)
+    game, tolls = instance.problem.game, jnp.linspace(0.0, 10.0, 20)
+    played = ix.solve_equilibrium(game, tolls, tol=1e-10)
+    found = ix.traffic.logit_equilibrium(game, tolls)
+    assert found.steps < 25
+    assert found.residual < 1e-9
+    np.testing.assert_allclose(found.x, played.x, atol=1e-8)
 
 
 def test_system_optimum():
@@ -213,7 +239,7 @@ def test_routing_refusals(sioux_falls):
     with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
         game.operator(jnp.zeros(3), game.strategy_set.centre())
     lonely = ix.traffic.Demand([[0, 1]], [1.0])
-    with pytest.raises(ValueError, match="pairs of the demand"):
+    with pytest.raises(ValueError, match="their order"):
         ix.traffic.RoutingGame(network, lonely, paths)
     island = ix.traffic.Network([0], [1], [1.0], [1.0], [1.0], [1.0], 3)
     with pytest.raises(ValueError, match="from node 0 to node 2"):
@@ -239,4 +265,27 @@ def test_seeds_run_side_by_side():
     lanes = run(keys)
     np.testing.assert_allclose(lanes[2:], run(keys[2:]), rtol=1e-6)
     assert not np.allclose(lanes[0], lanes[1])
-    assert isinstance(scheme.optimizer, optax.GradientTransformation)
+
+
+def test_capacities_run_side_by_side(sioux_falls):
+    """A game is built inside `vmap` over the capacities of its network."""
+    network, demand = sioux_falls
+    paths = ix.traffic.k_shortest_paths(network, demand, 2)
+
+    def total(scale):
+        wider = ix.traffic.Network(
+            network.tail,
+            network.head,
+            scale * jnp.asarray(network.capacity),
+            network.free_flow_time,
+            network.b,
+            network.power,
+            network.number_of_nodes,
+        )
+        game = ix.traffic.RoutingGame(wider, demand, paths, eta=1.0)
+        x = ix.solve_equilibrium(game, jnp.zeros(76)).x
+        return game.total_travel_time(None, x)
+
+    lanes = jax.vmap(total)(jnp.array([1.0, 1.5]))
+    assert lanes[1] < lanes[0]
+    np.testing.assert_allclose(lanes[1], total(1.5), rtol=1e-8)

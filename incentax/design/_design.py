@@ -114,7 +114,8 @@ def design(
       `.result`.
 
     **Raises** `ValueError` for a wrong argument, [`DesignFailure`][] (a `RuntimeError` that
-    carries the run so far) when the run turns non-finite and `throw`.
+    carries the run so far) when the run turns non-finite and `throw`. Inside a user's own `jit`
+    it is a plain `RuntimeError`, and only `throw=False` keeps the run.
 
     !!! example
 
@@ -178,7 +179,7 @@ def advance(
     first, last = span
     # A step's figures have the shape of the scheme's info, whatever scheme it is.
     blank = jax.tree.map(
-        lambda shape: jnp.full(shape.shape, jnp.nan, shape.dtype),
+        lambda shape: jnp.zeros(shape.shape, shape.dtype),
         jax.eval_shape(lambda p: _step(problem, scheme, p, first, key)[1], progress),
     )
 
@@ -187,13 +188,22 @@ def advance(
         state, reached_info = _step(problem, scheme, progress, count, key)
         running = (progress.result == RESULTS.successful) & (count < last)
         theta, x = state.theta, scheme.strategy(problem, state)
-        finite_theta, finite_x = tree_finite(theta), tree_finite(x)
+        # The figures of the step tell what a projection on bounds would hide.
+        # The figures of the step tell what a projection on bounds would hide. What overflows
+        # first is named: play, then the objective there, then the incentive that follows it.
+        finite_x = tree_finite((x, reached_info.largest_cost))
+        finite_objective = tree_finite((reached_info.objective, reached_info.gradient))
+        finite_theta = tree_finite(theta)
         verdict = RESULTS.where(
             finite_x,
-            RESULTS.where(finite_theta, RESULTS.successful, RESULTS.nonfinite_design),
+            RESULTS.where(
+                finite_objective,
+                RESULTS.where(finite_theta, RESULTS.successful, RESULTS.nonfinite_design),
+                RESULTS.nonfinite_objective,
+            ),
             RESULTS.nonfinite_play,
         )
-        moved = running & finite_x & finite_theta
+        moved = running & finite_x & finite_objective & finite_theta
         progress = Progress(
             state=tree_where(moved, state, progress.state),
             steps=jnp.where(moved, count + 1, progress.steps),
@@ -201,8 +211,8 @@ def advance(
         )
         return (progress, tree_where(moved, reached_info, info)), None
 
-    def one_row(progress, counts):
-        (progress, info), _ = jax.lax.scan(one_step, (progress, blank), counts)
+    def one_row(before, counts):
+        (progress, info), _ = jax.lax.scan(one_step, (before, blank), counts)
         theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
         row = History(
             step=progress.steps,
@@ -211,7 +221,8 @@ def advance(
             info=info,
             observed=record.observe(theta, x),
         )
-        alive = progress.result == RESULTS.successful
+        # The row in which a run breaks off shows its last finite step, if it has one.
+        alive = progress.steps > before.steps
         blanked = jax.tree.map(
             lambda leaf: jnp.where(alive, leaf, jnp.nan) if eqx.is_inexact_array(leaf) else leaf,
             row,
@@ -258,14 +269,22 @@ def _finish(
     problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
 ) -> DesignSolution:
     theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
+    objective, residual = problem.objective(theta, x), natural_residual(problem.game, theta, x)
+    # The user's functions may fail at the very last pair.
+    verdict = RESULTS.where(
+        jnp.isfinite(residual),
+        RESULTS.where(jnp.isfinite(objective), RESULTS.successful, RESULTS.nonfinite_objective),
+        RESULTS.nonfinite_play,
+    )
+    ended = progress.result == RESULTS.successful
     return DesignSolution(
         theta=theta,
         x=x,
-        objective=problem.objective(theta, x),
-        residual=natural_residual(problem.game, theta, x),
+        objective=objective,
+        residual=residual,
         steps=progress.steps,
         history=history,
-        result=progress.result,
+        result=RESULTS.where(ended, verdict, progress.result),
     )
 
 

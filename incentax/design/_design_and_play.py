@@ -39,7 +39,8 @@ class DesignAndPlay(AbstractScheme):
 
     **Arguments:**
 
-    - `optimizer`: any `optax.GradientTransformation`; `optax.sgd(alpha)` with a schedule is the
+    - `optimizer`: any `optax.GradientTransformation` (but for those that call the objective
+      themselves, as line searches do); `optax.sgd(alpha)` with a schedule is the
       source's. Its update is followed by projection on the incentive set.
     - `play_step`, `mixing`, `feedback`, `mirror_map`: see [`MirrorDescent`][].
     - `sensitivity`: how the hypergradient is computed; [`Implicit`][] when left out. Its linear
@@ -89,7 +90,7 @@ class DesignAndPlay(AbstractScheme):
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> DesignAndPlayState:
         return DesignAndPlayState(
             theta=theta,
-            point=self.play.geometry(problem.game).state(x),
+            point=self.play.start(problem.game, x),
             optimizer=self.optimizer.init(theta),
             memory=self.sensitivity.memory(problem.game, theta, x),
         )
@@ -115,13 +116,19 @@ class DesignAndPlay(AbstractScheme):
             memory=state.memory,
             refresh=_refreshes(count),
         )
-        update, optimizer = self.optimizer.update(gradient.value, state.optimizer, state.theta)
+        # Some transformations look at the objective's value too.
+        update, optimizer = optax.with_extra_args_support(self.optimizer).update(
+            gradient.value, state.optimizer, state.theta, value=gradient.objective
+        )
         theta = problem.incentive_set.project(optax.apply_updates(state.theta, update))
         info = SchemeInfo(
             design_step=tree_norm(tree_subtract(theta, state.theta)),
             play_step=tree_norm(x - mirror_map.strategy(state.point)),
+            largest_cost=jnp.max(jnp.abs(value)),
+            objective=gradient.objective,
             gradient=tree_norm(gradient.value),
             gradient_residual=gradient.residual,
+            degenerate=gradient.degenerate,
         )
         return DesignAndPlayState(theta, point, optimizer, gradient.memory), info
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
+from .._checks import require, require_positive
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame
@@ -74,34 +75,49 @@ class Hypergradient(eqx.Module):
     - `value`: like `theta`.
     - `residual`: true relative residual of the linear system behind it.
     - `objective`: the objective at the same point.
+    - `degenerate`: number of active bounds or unused strategies without a multiplier (or with one
+      of the wrong sign). Where it is not 0, `x*` has only one-sided derivatives and `value` is that
+      of holding those at rest.
     - `memory`: what the linear solve leaves to the next one.
     """
 
     value: PyTree
     residual: Float[Array, ""]
     objective: Float[Array, ""]
+    degenerate: Int[Array, ""]
     memory: Memory
 
 
 def hypergradient(
-    problem: DesignProblem, theta: PyTree, x: Array, *, sensitivity: Implicit | None = None
+    problem: DesignProblem,
+    theta: PyTree,
+    x: Array,
+    *,
+    sensitivity: Implicit | None = None,
+    step_size: ArrayLike = 1.0,
 ) -> Hypergradient:
     """Derivative of `objective(theta, x*(theta))`, evaluated at `(theta, x)`.
 
         ∇_theta f + (∂x*/∂theta)^T ∇_x f
 
-    At `x = x*(theta)` it is the gradient of the design problem; elsewhere it is the surrogate of
-    Liu et al. (2022), (4.3) and (4.5), that the single loop follows. Nothing moves on an active
+    At `x = x*(theta)` it is the gradient of the design problem; elsewhere it is the surrogate that
+    the single loop follows: Liu et al. (2022), (4.3) on all of R^d. Nothing moves on an active
     bound or for a strategy that is not used.
 
     **Arguments:**
 
     - `problem`, `theta`, `x`: the problem, an incentive of its set and a strategy of its game.
     - `sensitivity`: [`Implicit`][] with the solver chosen by the game when left out.
+    - `step_size`: away from equilibrium, a bound of a box counts as active when a step of this
+      size would reach it; design-and-play uses the step size of play. At an equilibrium, and on
+      simplices, it does not matter.
 
     **Raises** `ValueError` when `theta` or `x` has the wrong shape or lies outside its set.
 
-    Deviations from the source: the sign in (4.5) is plus and its inverse is transposed.
+    Deviations from the source: the sign in (4.5) is plus and its inverse is transposed. On
+    simplices away from equilibrium (4.5) depends on the step size `beta`; here it is replaced by
+    its form in the logarithm of `x`, which does not, with strategies that cost more than their
+    block's mean held back in proportion. At an equilibrium all agree.
 
     !!! example
 
@@ -115,7 +131,11 @@ def hypergradient(
     if x is None:
         raise ValueError("`hypergradient(x)` needs a strategy, got None")
     theta, x = problem.at_door("hypergradient", ("theta", "x"), theta, x)
-    return _hypergradient(problem, theta, x, Implicit() if sensitivity is None else sensitivity)
+    step_size = require_positive("hypergradient", "step_size", step_size)
+    sensitivity = Implicit() if sensitivity is None else sensitivity
+    found = _hypergradient(problem, theta, x, sensitivity, step_size=step_size)
+    rule = "`hypergradient(problem)` needs functions that are finite at (theta, x); objective"
+    return require(found, jnp.isfinite(found.objective), rule, found.objective)
 
 
 def evaluate_hypergradient(
@@ -134,7 +154,7 @@ def evaluate_hypergradient(
         problem.game, theta, x, through, step_size=step_size, memory=memory, refresh=refresh
     )
     value = jax.tree.map(jnp.add, direct, pulled.theta)
-    return Hypergradient(value, pulled.residual, objective, pulled.memory)
+    return Hypergradient(value, pulled.residual, objective, pulled.degenerate, pulled.memory)
 
 
 _hypergradient = eqx.filter_jit(evaluate_hypergradient)

@@ -3,7 +3,7 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ._problem import DesignProblem
 
@@ -12,14 +12,21 @@ class SchemeInfo(eqx.Module):
     """What a person reads about one step; no step depends on it.
 
     - `design_step`, `play_step`: Euclidean length of the designer's and the agents' step.
+    - `largest_cost`: largest entry, in size, of the operator that the agents stepped along.
+    - `objective`: at the pair where the hypergradient was taken.
     - `gradient`: norm of the hypergradient that the designer followed.
     - `gradient_residual`: true relative residual of its linear system.
+    - `degenerate`: number of active constraints without a multiplier, where the gradient is
+      one-sided at best.
     """
 
     design_step: Float[Array, ""]
     play_step: Float[Array, ""]
+    largest_cost: Float[Array, ""]
+    objective: Float[Array, ""]
     gradient: Float[Array, ""]
     gradient_residual: Float[Array, ""]
+    degenerate: Int[Array, ""]
 
 
 class AbstractSchemeState(eqx.Module):

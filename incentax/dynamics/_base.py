@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, PyTree
 
 from ..games import AbstractGame
-from ..geometry import AbstractMirrorMap
+from ..geometry import AbstractMirrorMap, natural_mirror_map
 
 
 class DynamicsState(eqx.Module):
@@ -20,9 +20,15 @@ class DynamicsState(eqx.Module):
 class AbstractDynamics(eqx.Module):
     """A way for agents to move, one step at a time."""
 
-    @abc.abstractmethod
+    mirror_map: eqx.AbstractVar[AbstractMirrorMap | None]
+
     def geometry(self, game: AbstractGame) -> AbstractMirrorMap:
-        """The mirror map in which the agents of this game step."""
+        """The mirror map in which the agents of this game step, the natural one when not given."""
+        mirror_map = self.mirror_map
+        if mirror_map is None:
+            mirror_map = natural_mirror_map(game.strategy_set)
+        mirror_map.check(game.strategy_set)
+        return mirror_map
 
     @abc.abstractmethod
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
@@ -33,3 +39,12 @@ class AbstractDynamics(eqx.Module):
         self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
     ) -> DynamicsState:
         """The state after step number `count`."""
+
+
+def require_mirror_map(
+    owner: str, mirror_map: AbstractMirrorMap | None
+) -> AbstractMirrorMap | None:
+    """The mirror map, or `None`; `TypeError` for anything else."""
+    if mirror_map is not None and not isinstance(mirror_map, AbstractMirrorMap):
+        raise TypeError(f"`{owner}(mirror_map=...)` needs a mirror map, got {mirror_map!r}")
+    return mirror_map

@@ -6,8 +6,8 @@ from jaxtyping import Array, ArrayLike, PyTree
 from .._checks import require_positive
 from .._tree import tree_where
 from ..games import AbstractGame
-from ..geometry import AbstractMirrorMap, natural_mirror_map
-from ._base import AbstractDynamics, DynamicsState
+from ..geometry import AbstractMirrorMap
+from ._base import AbstractDynamics, DynamicsState, require_mirror_map
 
 
 class Extragradient(AbstractDynamics):
@@ -44,14 +44,7 @@ class Extragradient(AbstractDynamics):
 
     def __init__(self, step_size: ArrayLike = 1.0, mirror_map: AbstractMirrorMap | None = None):
         self.step_size = require_positive("Extragradient", "step_size", step_size)
-        self.mirror_map = mirror_map
-
-    def geometry(self, game: AbstractGame) -> AbstractMirrorMap:
-        mirror_map = self.mirror_map
-        if mirror_map is None:
-            mirror_map = natural_mirror_map(game.strategy_set)
-        mirror_map.check(game.strategy_set)
-        return mirror_map
+        self.mirror_map = require_mirror_map("Extragradient", mirror_map)
 
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
         mirror_map = self.geometry(game)
@@ -69,8 +62,11 @@ class Extragradient(AbstractDynamics):
         trial_value = mirror_map.operator(game, theta, trial)
         lipschitz = mirror_map.local_lipschitz(strategies, (point, trial), (value, trial_value))
         # A trial so long that the operator overflowed says only that it was too long.
-        lipschitz = jnp.where(jnp.isfinite(lipschitz), lipschitz, 10 / step_size)
-        accepted = step_size * lipschitz <= 0.9
+        overflowed = ~jnp.isfinite(lipschitz)
+        lipschitz = jnp.where(overflowed, 10 / step_size, lipschitz)
+        # ... unless it was not long at all: then the step is taken, and the loop sees what comes.
+        hopeless = overflowed & (step_size < 1e-12)
+        accepted = (step_size * lipschitz <= 0.9) | hopeless
         reached = mirror_map.step(strategies, point, trial_value, step_size)
         aim = jnp.where(lipschitz > 0, 0.7 / jnp.where(lipschitz > 0, lipschitz, 1), jnp.inf)
         taken = DynamicsState(

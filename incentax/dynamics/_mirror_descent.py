@@ -8,9 +8,9 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from .._checks import is_traced, require, require_positive
 from .._tree import as_pytree_function
 from ..games import AbstractGame
-from ..geometry import AbstractMirrorMap, Euclidean, natural_mirror_map
+from ..geometry import AbstractMirrorMap, Euclidean
 from ..schedules import power
-from ._base import AbstractDynamics, DynamicsState
+from ._base import AbstractDynamics, DynamicsState, require_mirror_map
 
 Schedule = Callable[[ArrayLike], Array]
 
@@ -54,26 +54,27 @@ class MirrorDescent(AbstractDynamics):
         mixing: ArrayLike | Schedule | None = None,
         feedback: Callable[[PRNGKeyArray, Array], Array] | None = None,
     ):
-        if mirror_map is not None and not isinstance(mirror_map, AbstractMirrorMap):
-            raise TypeError(
-                f"`MirrorDescent(mirror_map=...)` needs a mirror map, got {mirror_map!r}"
-            )
-        self.step_size = as_schedule("MirrorDescent", "step_size", step_size)
-        self.mirror_map = mirror_map
-        self.mixing = None if mixing is None else as_schedule("MirrorDescent", "mixing", mixing)
-        if self.mixing is not None:
-            first = self.mixing(0)
-            rule = "`MirrorDescent(mixing=...)` needs 0 <= mixing <= 1"
-            if not is_traced(first):
-                require((), (first >= 0) & (first <= 1), rule, first)
+        self.step_size = _schedule("MirrorDescent", "step_size", step_size)
+        self.mirror_map = require_mirror_map("MirrorDescent", mirror_map)
+        self.mixing = None if mixing is None else _schedule("MirrorDescent", "mixing", mixing)
+        if not is_traced(self.step_size(0), self.mixing(0) if self.mixing else None):
+            self._check_first_values(())
         self.feedback = None if feedback is None else as_pytree_function(feedback)
 
-    def geometry(self, game: AbstractGame) -> AbstractMirrorMap:
-        mirror_map = self.mirror_map
-        if mirror_map is None:
-            mirror_map = natural_mirror_map(game.strategy_set)
-        mirror_map.check(game.strategy_set)
-        return mirror_map
+    def _check_first_values(self, tree):
+        """`tree`, refused when a schedule's first value is out of range."""
+        step_size = jnp.asarray(self.step_size(0))
+        rule = "a play step (`play_step`, `step_size`) needs to be >= 0"
+        tree = require(tree, step_size >= 0, rule, step_size)
+        if self.mixing is not None:
+            mixing = jnp.asarray(self.mixing(0))
+            rule = "`mixing` needs to be in [0, 1]"
+            tree = require(tree, (mixing >= 0) & (mixing <= 1), rule, mixing)
+        return tree
+
+    def start(self, game: AbstractGame, x: Array) -> Array:
+        """The point at `x`; refuses schedules whose first value is out of range."""
+        return self.geometry(game).state(self._check_first_values(x))
 
     def move(
         self,
@@ -91,7 +92,13 @@ class MirrorDescent(AbstractDynamics):
                     "feedback with noise needs a key: pass `key=jax.random.key(...)` to "
                     "`design`; `solve_equilibrium` takes dynamics with exact feedback only"
                 )
-            operator_value = self.feedback(key, operator_value)
+            estimate = self.feedback(key, operator_value)
+            if jnp.shape(estimate) != operator_value.shape:
+                raise ValueError(
+                    "`feedback(key, operator_value)` needs to return the shape of the operator, "
+                    f"{operator_value.shape}, got {jnp.shape(estimate)}"
+                )
+            operator_value = estimate
         step_size = jnp.asarray(self.step_size(count)).astype(point.dtype)
         point = mirror_map.step(game.strategy_set, point, operator_value, step_size)
         if self.mixing is not None:
@@ -100,10 +107,9 @@ class MirrorDescent(AbstractDynamics):
         return point
 
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
-        mirror_map = self.geometry(game)
-        point = mirror_map.state(x)
+        point = self.start(game, x)
         step_size = jnp.asarray(self.step_size(0)).astype(x.dtype)
-        return DynamicsState(point, mirror_map.operator(game, theta, point), step_size)
+        return DynamicsState(point, self.geometry(game).operator(game, theta, point), step_size)
 
     def step(
         self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
@@ -127,11 +133,8 @@ def ProjectedGradient(step_size: ArrayLike | Schedule) -> MirrorDescent:
     return MirrorDescent(step_size, Euclidean())
 
 
-def as_schedule(owner: str, name: str, value: ArrayLike | Schedule) -> Schedule:
-    """A number becomes a constant schedule; a schedule is asked for its first value."""
+def _schedule(owner: str, name: str, value: ArrayLike | Schedule) -> Schedule:
+    """A number becomes a constant schedule."""
     if not callable(value):
         return power(require_positive(owner, name, value, strictly=False), 0.0)
-    first = value(0)
-    if not is_traced(first):
-        require_positive(owner, name, first, strictly=False)
     return as_pytree_function(value)

@@ -13,14 +13,15 @@ def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTr
     """`point` as float arrays, refused unless it has the shape of the set and lies inside."""
     point = jax.tree.map(as_float, point)
     point_set.check_shape(owner, name, point)
-    largest = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(point)]
-    if not largest:
-        return point
-    scale = 1 + jnp.max(jnp.asarray(largest))
-    violation = point_set.violation(point)
-    tolerance = jnp.sqrt(jnp.finfo(violation.dtype).eps) * scale
-    rule = f"`{owner}({name}=...)` needs a finite point of its set; its distance from the set is"
-    return require(point, violation <= tolerance, rule, violation)
+    projected = point_set.project(point)
+    rule = f"`{owner}({name}=...)` needs a finite point of its set"
+
+    def checked(leaf: Array, nearest: Array) -> Array:
+        tolerance = jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
+        near = jnp.isfinite(leaf) & (jnp.abs(leaf - nearest) <= tolerance)
+        return require(leaf, near, rule, {"value": leaf, "nearest point": nearest})
+
+    return jax.tree.map(checked, point, projected)
 
 
 def strategy_at_door(
@@ -33,8 +34,8 @@ def strategy_at_door(
         x = game.strategy_set.centre()
         if game.strategy_set.shape is None:
             x = jnp.broadcast_to(x, _shape_of_strategy(owner, name, game, theta, x))
-    jax.eval_shape(game.operator, theta, x)  # refuses an operator of another shape
-    return x
+    # Refuses an operator of another shape; play goes on in the precision of what it returns.
+    return x.astype(jax.eval_shape(game.operator, theta, x).dtype)
 
 
 def _shape_of_strategy(

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._checks import as_float, is_traced, require_count, require_positive
+from .._checks import as_float, is_traced, require, require_count, require_positive
 from .._results import RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
@@ -35,7 +35,7 @@ def solve_equilibrium(
     x0: Array | None = None,
     *,
     method: AbstractDynamics | None = None,
-    tol: float = 1e-8,
+    tol: float | None = None,
     max_steps: int = 100_000,
     throw: bool = True,
 ) -> Equilibrium:
@@ -48,7 +48,8 @@ def solve_equilibrium(
     - `game`, `theta`: the game and the incentive.
     - `x0`: start in the strategy set; its centre when left out.
     - `method`: the dynamics; [`Extragradient`][] with its own step sizes when left out.
-    - `tol`: positive, in units of `x`.
+    - `tol`: positive, in units of `x`; when left out 1e-8, and in float32, which cannot tell that
+      little, at least `10 eps max(1, |x|, |F|)`.
     - `max_steps`: at least 1.
     - `throw`: raise when the equilibrium is not reached, or return with the reason in `.result`.
 
@@ -67,12 +68,14 @@ def solve_equilibrium(
     method = Extragradient() if method is None else method
     if not isinstance(method, AbstractDynamics):
         raise TypeError(f"`solve_equilibrium(method=...)` needs dynamics, got {method!r}")
-    require_positive("solve_equilibrium", "tol", tol)
+    level = None if tol is None else require_positive("solve_equilibrium", "tol", tol)
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
+    rule = "`solve_equilibrium(theta)` needs a finite incentive"
     theta = jax.tree.map(as_float, theta)
+    theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
     x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
     return raise_unless_successful(
-        _play_to_tolerance(game, theta, x, method, jnp.asarray(tol, x.dtype), max_steps), throw
+        _play_to_tolerance(game, theta, x, method, level, max_steps), throw
     )
 
 
@@ -95,7 +98,7 @@ def _play_to_tolerance(
     theta: PyTree,
     x: Array,
     method: AbstractDynamics,
-    tol: Array,
+    tol: Array | None,
     max_steps: int,
 ) -> Equilibrium:
     mirror_map = method.geometry(game)
@@ -103,9 +106,18 @@ def _play_to_tolerance(
     def residual_of(state):
         return natural_residual(game, theta, mirror_map.strategy(state.point), state.operator_value)
 
+    def allowed(x: Array, operator_value: Array) -> Array:
+        if tol is not None:
+            return tol.astype(x.dtype)
+        # What rounding alone leaves of the residual bounds what can be asked for.
+        size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
+        rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(size, 1)
+        return jnp.maximum(rounding, 1e-8) if x.dtype == jnp.float32 else jnp.asarray(1e-8, x.dtype)
+
     def going_on(carry):
-        count, _, residual, finite = carry
-        return (residual > tol) & (count < max_steps) & finite
+        count, state, residual, finite = carry
+        level = allowed(mirror_map.strategy(state.point), state.operator_value)
+        return (residual > level) & (count < max_steps) & finite
 
     def advance(carry):
         count, state, residual, _ = carry
@@ -115,19 +127,27 @@ def _play_to_tolerance(
             reached.operator_value
         )
         kept = tree_where(finite, reached, state)
-        return count + 1, kept, jnp.where(finite, residual_of(kept), residual), finite
+        return (
+            count + finite.astype(count.dtype),
+            kept,
+            jnp.where(finite, residual_of(kept), residual),
+            finite,
+        )
 
     state = method.init(game, theta, x)
     started = tree_finite(state.operator_value)
     carry = (jnp.int32(0), state, residual_of(state), started)
     steps, state, residual, finite = jax.lax.while_loop(going_on, advance, carry)
     strategy = mirror_map.strategy(state.point)
-    residual = natural_residual(game, theta, strategy)
+    value = game.operator(theta, strategy)
+    residual = natural_residual(game, theta, strategy, value)
     result = RESULTS.where(
         started,
         RESULTS.where(
             finite,
-            RESULTS.where(residual <= tol, RESULTS.successful, RESULTS.max_steps_reached),
+            RESULTS.where(
+                residual <= allowed(strategy, value), RESULTS.successful, RESULTS.max_steps_reached
+            ),
             RESULTS.nonfinite_play,
         ),
         RESULTS.nonfinite_start,

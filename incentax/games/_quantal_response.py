@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._checks import require_positive
-from ..sets import AbstractStrategySet
+from ..sets import AbstractStrategySet, Simplex
 from ._base import AbstractGame, AggregativeForm
 
 
@@ -44,6 +44,11 @@ class QuantalResponse(AbstractGame):
     def __init__(self, game: AbstractGame, eta: ArrayLike, *, epsilon: ArrayLike = 0.0):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`QuantalResponse(game, eta)` needs a game, got {game!r}")
+        if not isinstance(game.strategy_set, Simplex):
+            raise ValueError(
+                "`QuantalResponse(game, eta)` needs a game on `ix.Simplex(...)`, got one on "
+                f"{type(game.strategy_set).__name__}"
+            )
         self.game = game
         self.eta = require_positive("QuantalResponse", "eta", eta, strictly=False)
         self.epsilon = require_positive("QuantalResponse", "epsilon", epsilon, strictly=False)

@@ -16,9 +16,9 @@ from ._instance import Instance
 
 
 def second_best_tolls(
-    eta: float = 0.5,
+    eta: ArrayLike = 0.5,
     paths: int = 10,
-    max_toll: float = 10.0,
+    max_toll: ArrayLike = 10.0,
     *,
     setting: Literal["A", "B", "C", "D"] = "A",
     noise: ArrayLike = 0.0,
@@ -45,8 +45,8 @@ def second_best_tolls(
         >>> instance.theta0.shape, instance.x0.shape
         ((20,), (2640,))
     """
-    require_positive("second_best_tolls", "eta", eta)
-    require_positive("second_best_tolls", "max_toll", max_toll)
+    eta = require_positive("second_best_tolls", "eta", eta)
+    max_toll = require_positive("second_best_tolls", "max_toll", max_toll)
     network, demand = traffic.sioux_falls()
     game = traffic.RoutingGame(
         network,
@@ -62,7 +62,7 @@ def second_best_tolls(
         optax.sgd(sizes.design),
         play_step=sizes.play,
         mixing=sizes.mixing,
-        feedback=None if noise == 0.0 else Gaussian(noise),
+        feedback=None if isinstance(noise, float) and noise == 0.0 else Gaussian(noise),
         sensitivity=Implicit(tol=1e-6),
     )
     return Instance(

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import bicgstab, gmres
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import require_count, require_positive
 from ..games import AbstractGame, AggregativeForm
@@ -47,11 +47,13 @@ class Pullback(eqx.Module):
 
     - `theta`: like the incentive.
     - `residual`: true relative residual `||A^T w - b|| / ||b||` of the system on the face.
+    - `degenerate`: number of active constraints without a multiplier, see `AbstractFace`.
     - `memory`: for the next solve.
     """
 
     theta: PyTree
     residual: Float[Array, ""]
+    degenerate: Int[Array, ""]
     memory: Memory
 
 
@@ -144,7 +146,7 @@ class Implicit(eqx.Module):
             w, memory = face.project(solution), Memory(solution.ravel(), None)
         theta_cotangent, pulled = pull(face.scale * w)
         residual = _relative(system.complete(pulled, w) - right_side, right_side)
-        return Pullback(theta_cotangent, residual, memory)
+        return Pullback(theta_cotangent, residual, face.degenerate, memory)
 
     def _form(self, game: AbstractGame) -> AggregativeForm | None:
         form = game.aggregative_form
@@ -202,6 +204,7 @@ class Implicit(eqx.Module):
             left,
             inverse @ left,
             tol=tol,
+            # The right side is at least as large as an accurate start, whose size is at hand.
             atol=tol * size,
             maxiter=self.max_iterations,
             M=lambda v: inverse @ v,

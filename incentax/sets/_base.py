@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 
 class AbstractSet(eqx.Module):
@@ -38,11 +38,13 @@ class AbstractFace(eqx.Module):
         project (scale ∂F/∂x scale + relaxation) project w = - project scale ∂F/∂theta dtheta .
 
     On an active bound nothing moves. `relaxation` is zero on the support of an equilibrium and
-    positive on strategies that are on their way out.
+    positive on strategies that are on their way out. `degenerate` counts the active constraints
+    without a multiplier: there `x*` has only one-sided derivatives.
     """
 
     scale: eqx.AbstractVar[Float[Array, "..."]]
     relaxation: eqx.AbstractVar[Float[Array, "..."]]
+    degenerate: eqx.AbstractVar[Int[Array, ""]]
 
     @abc.abstractmethod
     def project(self, w: Array) -> Array:
@@ -63,4 +65,8 @@ class AbstractStrategySet(AbstractSet):
 
     @abc.abstractmethod
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:
-        """The face on which the step `project(x - step_size * operator_value)` ends."""
+        """The face on which agents at `x` move, given what they step along.
+
+        A bound of a box is active when the step `x - step_size * operator_value` reaches it; a
+        strategy of a simplex when it is not used, whatever the step size.
+        """

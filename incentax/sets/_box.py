@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, require
 from ._base import AbstractFace, AbstractStrategySet
@@ -14,6 +14,7 @@ class BoxFace(AbstractFace):
 
     scale: Float[Array, "..."]
     relaxation: Float[Array, "..."]
+    degenerate: Int[Array, ""]
     free: Bool[Array, "..."]
 
     def project(self, w: Array) -> Array:
@@ -24,7 +25,9 @@ class BoxFace(AbstractFace):
 
 
 class Box(AbstractStrategySet):
-    """`{x : lower <= x <= upper}`; bounds broadcast against `x` and may be infinite.
+    """`{x : lower <= x <= upper}`; bounds may be infinite.
+
+    The bounds broadcast together to the shape of `x`; two numbers bound an `x` of any shape.
 
     **Raises** `ValueError` unless `lower <= upper` everywhere (NaN never is).
 
@@ -59,8 +62,14 @@ class Box(AbstractStrategySet):
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         reached = x - step_size * operator_value
-        free = (reached > self.lower.astype(x.dtype)) & (reached < self.upper.astype(x.dtype))
-        return BoxFace(free.astype(x.dtype), jnp.zeros_like(x), free)
+        lower, upper = self.lower.astype(x.dtype), self.upper.astype(x.dtype)
+        free = (reached > lower) & (reached < upper)
+        # Within rounding of an equilibrium: on a bound, or as good as, and hardly pushed there.
+        close = jnp.sqrt(jnp.finfo(x.dtype).eps)
+        at_bound = jnp.minimum(x - lower, upper - x) <= close
+        pushed = jnp.abs(operator_value) > close
+        degenerate = jnp.sum(at_bound & ~pushed & (lower < upper), dtype=jnp.int32)
+        return BoxFace(free.astype(x.dtype), jnp.zeros_like(x), degenerate, free)
 
 
 def NonNegative() -> Box:
@@ -105,7 +114,7 @@ class Reals(AbstractStrategySet):
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         del operator_value, step_size
-        return BoxFace(jnp.ones_like(x), jnp.zeros_like(x), jnp.ones(x.shape, bool))
+        return BoxFace(jnp.ones_like(x), jnp.zeros_like(x), jnp.int32(0), jnp.ones(x.shape, bool))
 
 
 def check_shape_of_array(owner: str, name: str, x: PyTree, needed: tuple[int, ...] | None) -> None:

@@ -45,6 +45,7 @@ class SimplexFace(AbstractFace):
 
     scale: Float[Array, " d"]
     relaxation: Float[Array, " d"]
+    degenerate: Int[Array, ""]
     used: Bool[Array, " d"]
     normal: Float[Array, " d"]
     blocks: Blocks
@@ -129,15 +130,21 @@ class Simplex(AbstractStrategySet):
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> SimplexFace:
         del step_size  # a strategy that is not used stays so under entropic play of any step
-        # Below the smallest normal number 1/x overflows: such a strategy counts as unused.
-        used = x > jnp.finfo(x.dtype).tiny
+        # What a share below rounding does is below rounding: it counts as unused.
+        total = self.blocks.spread(self.total.astype(x.dtype))
+        used = x > jnp.finfo(x.dtype).eps * total
         positive = jnp.where(used, x, 0)
         mass = self.blocks.spread(self.blocks.sum(positive))
         cost = jnp.where(used, operator_value, 0)
         mean = self.blocks.spread(self.blocks.sum(positive * cost)) / mass
+        close = jnp.sqrt(jnp.finfo(x.dtype).eps)
+        tempting = (x <= jnp.finfo(x.dtype).tiny) & (
+            operator_value <= mean + close * (1 + jnp.abs(mean))
+        )
         return SimplexFace(
             scale=jnp.sqrt(positive),
             relaxation=jnp.where(used, jnp.maximum(cost - mean, 0), 0),
+            degenerate=jnp.sum(tempting, dtype=jnp.int32),
             used=used,
             normal=jnp.sqrt(positive / mass),
             blocks=self.blocks,
@@ -148,7 +155,9 @@ class Simplex(AbstractStrategySet):
 def _project(x: Array, total: Array, blocks: Blocks) -> Array:
     """Euclidean projection on every block by the finite method of C. Michelot, *Journal of
     Optimization Theory and Applications* 50 (1986): drop what the shifted point makes negative
-    until nothing is."""
+    until nothing is. Shifted first so that the largest entry of a block is 0, which changes nothing
+    but keeps that entry from being rounded away."""
+    x = x - blocks.spread(blocks.max(x))
 
     def shifted(kept: Array) -> Array:
         excess = blocks.sum(jnp.where(kept, x, 0)) - total

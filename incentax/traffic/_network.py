@@ -1,8 +1,17 @@
 """Road networks and travel demand as plain arrays."""
 
 import equinox as eqx
+import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from .._checks import is_traced
+
+Numbers = Float[np.ndarray, " links"] | Float[Array, " links"]
+
+
+def _numbers(values: ArrayLike) -> Numbers:
+    return values if isinstance(values, jax.Array) else np.asarray(values, float)
 
 
 class Network(eqx.Module):
@@ -12,6 +21,7 @@ class Network(eqx.Module):
 
     - `tail`, `head`: node at which each link starts and ends, counted from 0.
     - `capacity`, `free_flow_time`, `b`, `power`: one number a link, in the units of the source.
+      JAX arrays are kept, so that `RoutingGame` can be built inside `vmap` over them.
     - `number_of_nodes`: nodes are `0 .. number_of_nodes - 1`.
     - `first_through_node`: paths pass only through nodes from this one on (zones before it are
       ends, not ways). 0 when every node may be passed.
@@ -23,10 +33,10 @@ class Network(eqx.Module):
 
     tail: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
     head: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
-    capacity: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
-    free_flow_time: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
-    b: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
-    power: Float[np.ndarray, " links"] = eqx.field(converter=np.asarray)
+    capacity: Numbers = eqx.field(converter=_numbers)
+    free_flow_time: Numbers = eqx.field(converter=_numbers)
+    b: Numbers = eqx.field(converter=_numbers)
+    power: Numbers = eqx.field(converter=_numbers)
     number_of_nodes: int
     first_through_node: int = 0
     position: Float[np.ndarray, "nodes 2"] | None = None
@@ -80,7 +90,10 @@ class Demand(eqx.Module):
         _refuse("trips", "positive entries", self.trips, self.trips > 0, owner="Demand")
 
 
-def _refuse(name: str, rule: str, values: np.ndarray, holds: np.ndarray, owner="Network"):
+def _refuse(name: str, rule: str, values: ArrayLike, holds: ArrayLike, owner: str = "Network"):
+    if is_traced(values):
+        return
+    values, holds = np.asarray(values), np.asarray(holds)
     if not holds.all():
         index = int(np.argmin(holds))
         raise ValueError(

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Int
 
+from .._checks import require_count
 from ._network import Demand, Network
 
 
@@ -16,11 +17,13 @@ class PathSet(eqx.Module):
     - `links`: link indices of path 0, then of path 1, and so on.
     - `offsets`: path `p` holds `links[offsets[p]:offsets[p + 1]]`.
     - `sizes`: number of paths of each pair.
+    - `pairs`: origin and destination of each pair.
     """
 
     links: Int[np.ndarray, " entries"]
     offsets: Int[np.ndarray, " paths+1"]
     sizes: Int[np.ndarray, " pairs"]
+    pairs: Int[np.ndarray, "pairs 2"]
 
     @property
     def number_of_paths(self) -> int:
@@ -49,8 +52,18 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
         >>> ix.traffic.k_shortest_paths(network, demand, 5).number_of_paths
         2640
     """
-    if k < 1:
-        raise ValueError(f"`k_shortest_paths(k=...)` needs k >= 1, got {k}")
+    k = require_count("k_shortest_paths", "k", k)
+    largest = demand.pairs.max()
+    if largest >= network.number_of_nodes:
+        raise ValueError(
+            f"`k_shortest_paths(demand=...)` needs nodes in 0..{network.number_of_nodes - 1}, "
+            f"got {largest}"
+        )
+    # Sums of the same times in another order differ in the last bits. As whole multiples of a
+    # billionth of the longest they tie, as they do on paper.
+    times = np.asarray(network.free_flow_time)
+    unit = 1e-9 * max(float(times.max(initial=0.0)), 1e-300)
+    time = [round(value / unit) for value in times.tolist()]
     outgoing = _adjacency(network, network.tail)
     incoming = _adjacency(network, network.head)
     to_go: dict[int, list[tuple[float, int]]] = {}
@@ -59,8 +72,8 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
     sizes: list[int] = []
     for origin, destination in demand.pairs.tolist():
         if destination not in to_go:
-            to_go[destination] = _shortest_to(network, incoming, destination)
-        search = _paths_in_order(network, outgoing, to_go[destination], origin, destination)
+            to_go[destination] = _shortest_to(network, time, incoming, destination)
+        search = _paths_in_order(network, time, outgoing, to_go[destination], origin, destination)
         found = [path for path, _ in zip(search, range(k), strict=False)]
         if not found:
             raise ValueError(
@@ -72,7 +85,7 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
         for path in found:
             links.extend(path)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return PathSet(np.asarray(links), offsets, np.asarray(sizes))
+    return PathSet(np.asarray(links), offsets, np.asarray(sizes), demand.pairs)
 
 
 def _adjacency(network: Network, end: np.ndarray) -> list[list[int]]:
@@ -83,13 +96,13 @@ def _adjacency(network: Network, end: np.ndarray) -> list[list[int]]:
 
 
 def _shortest_to(
-    network: Network, incoming: list[list[int]], destination: int
+    network: Network, time: list[int], incoming: list[list[int]], destination: int
 ) -> list[tuple[float, int]]:
     """Least (time, number of links) from every node to the destination, in that order."""
-    tail, time = network.tail.tolist(), network.free_flow_time.tolist()
-    best = [(np.inf, 0)] * network.number_of_nodes
-    best[destination] = (0.0, 0)
-    queue = [(0.0, 0, destination)]
+    tail = network.tail.tolist()
+    best: list[tuple[float, int]] = [(np.inf, 0)] * network.number_of_nodes
+    best[destination] = (0, 0)
+    queue: list[tuple[float, int, int]] = [(0, 0, destination)]
     while queue:
         spent, count, node = heapq.heappop(queue)
         if (spent, count) > best[node]:
@@ -106,24 +119,22 @@ def _shortest_to(
 
 def _paths_in_order(
     network: Network,
+    time: list[int],
     outgoing: list[list[int]],
     to_go: list[tuple[float, int]],
     origin: int,
     destination: int,
 ) -> Iterator[tuple[int, ...]]:
-    head, time = network.head.tolist(), network.free_flow_time.tolist()
+    head = network.head.tolist()
     if not np.isfinite(to_go[origin][0]) or origin == destination:
         return
-    # Sums of the same times in another order differ in the last bits: whole multiples of this
-    # resolution make them tie, as they do on paper.
-    resolution = 1e-9 * max(to_go[origin][0], 1.0)
 
-    def key(spent: float, count: int, node: int):
-        return round((spent + to_go[node][0]) / resolution), count + to_go[node][1]
+    def key(spent: int, count: int, node: int):
+        return spent + to_go[node][0], count + to_go[node][1]
 
     # Time and links in all, nodes, links, time so far: in this order they settle what comes next.
-    queue: list[tuple[int, int, tuple[int, ...], tuple[int, ...], float]] = [
-        (*key(0.0, 0, origin), (origin,), (), 0.0)
+    queue: list[tuple[float, int, tuple[int, ...], tuple[int, ...], int]] = [
+        (*key(0, 0, origin), (origin,), (), 0)
     ]
     while queue:
         _, _, nodes, path, spent = heapq.heappop(queue)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .._checks import require_positive
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse
 from ..sets import AbstractStrategySet, Simplex
 from ._network import Demand, Network
@@ -118,9 +119,10 @@ class RoutingGame(AbstractGame):
         (1056,)
     """
 
-    logit: QuantalResponse
     flows: _LinkFlows
-    times: LinkTimes
+    costs: _PathCosts
+    eta: Float[Array, ""]
+    simplex: Simplex
 
     def __init__(
         self,
@@ -131,22 +133,26 @@ class RoutingGame(AbstractGame):
         eta: ArrayLike = 0.0,
         tolled_links: Sequence[int] | np.ndarray | None = None,
     ):
-        if paths.sizes.size != demand.trips.size:
+        if not np.array_equal(paths.pairs, demand.pairs):
             raise ValueError(
-                "`RoutingGame(paths=...)` needs one block of paths for each of the "
-                f"{demand.trips.size} pairs of the demand, got {paths.sizes.size}"
+                "`RoutingGame(paths=...)` needs the paths of the pairs of the demand, in their "
+                f"order ({len(demand.pairs)} pairs), got those of {len(paths.pairs)} pairs"
             )
         incidence = Incidence(network.number_of_links, paths)
         trips = jnp.asarray(np.repeat(demand.trips, paths.sizes), float)
-        flows = _LinkFlows(incidence, trips)
-        costs = _PathCosts(incidence, LinkTimes(network), _tolled(network, tolled_links))
-        rational = AggregativeGame(costs, flows, Simplex(paths.sizes))
-        self.logit = QuantalResponse(rational, eta)
-        self.flows, self.times = flows, costs.link_times
+        self.flows = _LinkFlows(incidence, trips)
+        self.costs = _PathCosts(incidence, LinkTimes(network), _tolled(network, tolled_links))
+        self.simplex = Simplex(paths.sizes)
+        self.eta = require_positive("RoutingGame", "eta", eta, strictly=False)
+
+    @property
+    def logit(self) -> QuantalResponse:
+        """The same game, put together from its parts."""
+        return QuantalResponse(AggregativeGame(self.costs, self.flows, self.simplex), self.eta)
 
     @property
     def strategy_set(self) -> AbstractStrategySet:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.logit.strategy_set
+        return self.simplex
 
     def unchecked_operator(self, theta: Array, x: Array) -> Array:
         return self.logit.unchecked_operator(theta, x)
@@ -164,7 +170,7 @@ class RoutingGame(AbstractGame):
 
     def link_times(self, flows: Float[Array, " links"]) -> Float[Array, " links"]:
         """Time on every link at given flows, without tolls."""
-        return self.times(flows)
+        return self.costs.link_times(flows)
 
     def total_travel_time(self, theta: Array | None, x: Float[Array, " paths"]) -> Float[Array, ""]:
         """`sum of v_e t_e(v_e)`: tolls are transfers and do not count."""
@@ -175,6 +181,7 @@ class RoutingGame(AbstractGame):
 
 def _tolled(network: Network, links: Sequence[int] | np.ndarray | None) -> Int[Array, " tolled"]:
     tolled = np.arange(network.number_of_links) if links is None else np.asarray(links)
+    tolled = tolled.astype(int) if tolled.size == 0 else tolled
     if tolled.ndim != 1 or not np.issubdtype(tolled.dtype, np.integer):
         raise TypeError(f"`RoutingGame(tolled_links=...)` needs link numbers, got {links!r}")
     outside = tolled[(tolled < 0) | (tolled >= network.number_of_links)]
