@@ -164,9 +164,10 @@ def draw(figure1: Figure1) -> Any:
             if gap.size:
                 plots.bands(axes, figure1.steps, gap, label, **style)
             else:
-                axes.plot([], [], label=f"{label}: nothing to show", **style)
+                axes.plot([], [], label=label, **style)
         axes.set(xlabel="step", title=title)
-        axes.legend(fontsize=7)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
         "Second-best tolls on Sioux Falls under noise: mean and mean ± std over "
         f"{figure1.summary['seeds']} seeds",

@@ -12,17 +12,16 @@ from ..sets import AbstractFace
 
 
 class AggregateSystem(eqx.Module):
-    """`u + K u = r` for `u = (∂F/∂s)^T S w`, where `w` solves the adjoint system on the face.
+    """`u + K u = r` for `u = (∂F/∂s)^T dx`, where `dx = S w` solves the adjoint system on the face.
 
     With `∂F/∂x = D + ∂F/∂s ∂s/∂x` and `D` diagonal, that system reads
 
-        P (S D S + R) P w = b - P S (∂s/∂x)^T u ,
+        P (S D S + R) P w = - P S (g + (∂s/∂x)^T u) ,
 
-    so `w` follows from `u` by a solve with a diagonal on the face, and `u` has the size of `s`.
+    so `dx` follows from `u` by a solve with a diagonal on the face, and `u` has the size of `s`.
     """
 
-    face: AbstractFace
-    diagonal: Array
+    respond: Callable[[Array], Array]
     pull_operator: Callable
     pull_aggregate: Callable
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -43,26 +42,26 @@ class AggregateSystem(eqx.Module):
         # x* is not unique. A diagonal this small leaves what the aggregate determines as it is;
         # a cotangent that asks for more shows in the residual.
         least = jnp.sqrt(jnp.finfo(x.dtype).eps) * cost_scale
-        self.diagonal = jnp.maximum(face.scale * own * face.scale + face.relaxation, least)
-        self.face, self.shape = face, s.shape
+        diagonal = jnp.maximum(face.scale * own * face.scale + face.relaxation, least)
+        self.respond, self.shape = face.response(diagonal), s.shape
 
     def __call__(self, u: Float[Array, " m"]) -> Float[Array, " m"]:
-        return u + self._felt(self.face.solve(self.diagonal, self._sent(u)))
+        return u + self._felt(self.respond(self._sent(u)))
 
-    def mismatch(self, u: Float[Array, " m"], b: Array) -> Float[Array, " m"]:
+    def motion(self, u: Float[Array, " m"], cotangent: Array) -> Array:
+        """The `dx` that belongs to `u`, for the cotangent `g` of `x*`."""
+        return -self.respond(cotangent + self._sent(u))
+
+    def mismatch(self, u: Float[Array, " m"], cotangent: Array) -> Float[Array, " m"]:
         """`r - (u + K u)`: what is left of the right side."""
-        return self._felt(self.strategy_space(u, b)) - u
+        return self._felt(self.motion(u, cotangent)) - u
 
-    def strategy_space(self, u: Float[Array, " m"], b: Array) -> Array:
-        """The `w` that belongs to `u`."""
-        return self.face.solve(self.diagonal, b - self._sent(u))
-
-    def inverse(self, size: int) -> Float[Array, "m m"]:
+    def inverse(self, size: int, dtype: jnp.dtype) -> Float[Array, "m m"]:
         """The inverse of the system's matrix."""
-        return jnp.linalg.inv(jax.vmap(self)(jnp.eye(size, dtype=self.diagonal.dtype)).T)
+        return jnp.linalg.inv(jax.vmap(self)(jnp.eye(size, dtype=dtype)).T)
 
-    def _felt(self, w: Array) -> Float[Array, " m"]:
-        return self.pull_operator(self.face.scale * w)[0].ravel()
+    def _felt(self, dx: Array) -> Float[Array, " m"]:
+        return self.pull_operator(dx)[0].ravel()
 
     def _sent(self, u: Float[Array, " m"]) -> Array:
-        return self.face.scale * self.pull_aggregate(u.reshape(self.shape))[0]
+        return self.pull_aggregate(u.reshape(self.shape))[0]

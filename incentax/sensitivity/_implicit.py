@@ -136,15 +136,18 @@ class Implicit(eqx.Module):
         if form is not None:
             cost_scale = jnp.max(jnp.abs(operator_value))
             reduced = AggregateSystem(form, theta, x, face, cost_scale)
-            memory = self._solve_reduced(reduced, right_side, memory, refresh)
-            w = reduced.strategy_space(memory.solution, right_side)
+            memory = self._solve_reduced(reduced, cotangent, memory, refresh)
+            dx = reduced.motion(memory.solution, cotangent)
+            w = jnp.where(face.scale > 0, dx / jnp.where(face.scale > 0, face.scale, 1), 0)
         elif self._explicit(x.size):
             solution = jnp.linalg.solve(system.matrix(x), right_side.ravel())
             w, memory = face.project(solution.reshape(x.shape)), Memory(solution, None)
+            dx = face.scale * w
         else:
             solution = self._gmres(system, right_side, memory.solution.reshape(x.shape))
             w, memory = face.project(solution), Memory(solution.ravel(), None)
-        theta_cotangent, pulled = pull(face.scale * w)
+            dx = face.scale * w
+        theta_cotangent, pulled = pull(dx)
         residual = _relative(system.complete(pulled, w) - right_side, right_side)
         return Pullback(theta_cotangent, residual, face.degenerate, memory)
 
@@ -184,7 +187,7 @@ class Implicit(eqx.Module):
     def _solve_reduced(
         self,
         system: AggregateSystem,
-        right_side: Array,
+        cotangent: Array,
         memory: Memory,
         refresh: Bool[Array, ""] | bool,
     ) -> Memory:
@@ -194,10 +197,12 @@ class Implicit(eqx.Module):
         last.
         """
         start = memory.solution
-        left, size = system.mismatch(start, right_side), jnp.linalg.norm(start)
+        left, size = system.mismatch(start, cotangent), jnp.linalg.norm(start)
         if memory.inverse is None:
             return Memory(start + self._gmres(system, left, jnp.zeros_like(start), size), None)
-        inverse = jax.lax.cond(refresh, lambda: system.inverse(start.size), lambda: memory.inverse)
+        inverse = jax.lax.cond(
+            refresh, lambda: system.inverse(start.size, start.dtype), lambda: memory.inverse
+        )
         tol = self._tol(start.dtype)
         correction, _ = bicgstab(
             system,

@@ -1,6 +1,7 @@
 """What every set can do, and what a face of a strategy set tells about how x* moves."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -51,8 +52,9 @@ class AbstractFace(eqx.Module):
         """Orthogonal projection on the motions that stay on the face; symmetric."""
 
     @abc.abstractmethod
-    def solve(self, diagonal: Array, v: Array) -> Array:
-        """The `w` on the face with `project(diagonal * w) = project(v)`, `diagonal > 0`."""
+    def response(self, diagonal: Array) -> Callable[[Array], Array]:
+        """The map `g -> dx = scale * w` with `project(diagonal * w - scale * g) = 0`, `w` on the
+        face and `diagonal > 0`; symmetric."""
 
 
 class AbstractStrategySet(AbstractSet):

@@ -1,5 +1,7 @@
 """All of R, boxes and the non-negative orthant."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,8 +22,9 @@ class BoxFace(AbstractFace):
     def project(self, w: Array) -> Array:
         return jnp.where(self.free, w, 0)
 
-    def solve(self, diagonal: Array, v: Array) -> Array:
-        return jnp.where(self.free, v / jnp.where(self.free, diagonal, 1), 0)
+    def response(self, diagonal: Array) -> Callable[[Array], Array]:
+        weight = jnp.where(self.free, 1 / jnp.where(self.free, diagonal, 1), 0)
+        return lambda g: weight * g
 
 
 class Box(AbstractStrategySet):

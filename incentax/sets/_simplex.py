@@ -1,6 +1,6 @@
 """Ragged products of simplices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -54,12 +54,11 @@ class SimplexFace(AbstractFace):
         w = jnp.where(self.used, w, 0)
         return w - self.normal * self.blocks.spread(self.blocks.sum(self.normal * w))
 
-    def solve(self, diagonal: Array, v: Array) -> Array:
-        weight = jnp.where(self.used, 1 / jnp.where(self.used, diagonal, 1), 0)
-        share = self.blocks.sum(self.normal * weight * v) / self.blocks.sum(
-            self.normal * weight * self.normal
-        )
-        return weight * (v - self.normal * self.blocks.spread(share))
+    def response(self, diagonal: Array) -> Callable[[Array], Array]:
+        blocks = self.blocks
+        share = jnp.square(self.scale) / jnp.where(self.used, diagonal, 1)
+        mean_share = share / blocks.spread(blocks.sum(share))
+        return lambda g: share * (g - blocks.spread(blocks.sum(mean_share * g)))
 
 
 class Simplex(AbstractStrategySet):
