@@ -28,6 +28,7 @@ def tree_norm(tree: PyTree) -> Float[Array, ""]:
 
 
 def tree_subtract(left: PyTree, right: PyTree) -> PyTree:
+    """Leafwise `left - right`."""
     return jax.tree.map(jnp.subtract, left, right)
 
 

@@ -81,6 +81,7 @@ class Game(AbstractGame):
 
 
 def require_strategy_set(owner: str, strategy_set: AbstractStrategySet) -> AbstractStrategySet:
+    """The strategy set, or `TypeError` for anything else."""
     if not isinstance(strategy_set, AbstractStrategySet):
         raise TypeError(
             f"`{owner}(strategy_set=...)` needs a set of one array such as `ix.Box` or "
