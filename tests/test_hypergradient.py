@@ -100,6 +100,16 @@ def test_inactive_coordinates_do_not_move():
     np.testing.assert_allclose(found.value, [1.0, 0.0], atol=1e-14)
 
 
+@pytest.mark.parametrize("share", [1e-6, 1e-9, 1e-12])
+def test_a_strategy_on_its_way_out_hardly_moves(share):
+    """Play leaves unused strategies a small share; what costs more than the rest stays small."""
+    game = ix.Game(lambda theta, x: jnp.array([1.0 + x[0] + theta[0], 5.0]), ix.Simplex(2))
+    problem = ix.DesignProblem(game, lambda theta, x: x[1], ix.Reals())
+    found = ix.hypergradient(problem, jnp.zeros(1), jnp.array([1 - share, share]))
+    # d log x_2 = - (motion of costs) / (what it costs more): of the order of its share.
+    assert 0 < abs(found.value[0]) < 2 * share
+
+
 def test_bad_linear_solve_shows_in_the_residual():
     case = BANK["planted_box"]()
     lazy = ix.Implicit("krylov", max_iterations=1)
