@@ -205,7 +205,7 @@ def advance(
         )
         moved = running & finite_x & finite_objective & finite_theta
         progress = Progress(
-            state=tree_where(moved, state, progress.state),
+            state=scheme.keep(moved, state, progress.state),
             steps=jnp.where(moved, count + 1, progress.steps),
             result=RESULTS.where(running, verdict, progress.result),
         )

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
 
-from .._tree import tree_norm, tree_subtract
+from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import MirrorDescent, Schedule
 from ..geometry import AbstractMirrorMap
 from ..sensitivity import Implicit, Memory
@@ -131,6 +131,15 @@ class DesignAndPlay(AbstractScheme):
             degenerate=gradient.degenerate,
         )
         return DesignAndPlayState(theta, point, optimizer, gradient.memory), info
+
+    def keep(
+        self, moved: Bool[Array, ""], reached: AbstractSchemeState, before: AbstractSchemeState
+    ) -> DesignAndPlayState:
+        assert isinstance(reached, DesignAndPlayState)
+        assert isinstance(before, DesignAndPlayState)
+        # The remembered inverse is large, and of no use to a run that has ended.
+        answers = [(state.theta, state.point, state.optimizer) for state in (reached, before)]
+        return DesignAndPlayState(*tree_where(moved, *answers), memory=reached.memory)
 
     def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
         assert isinstance(state, DesignAndPlayState)

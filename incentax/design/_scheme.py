@@ -3,7 +3,7 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ._problem import DesignProblem
 
@@ -51,6 +51,12 @@ class AbstractScheme(eqx.Module):
         key: PRNGKeyArray | None,
     ) -> tuple[AbstractSchemeState, SchemeInfo]:
         """The state after step number `count`; consumes `key`."""
+
+    @abc.abstractmethod
+    def keep(
+        self, moved: Bool[Array, ""], reached: AbstractSchemeState, before: AbstractSchemeState
+    ) -> AbstractSchemeState:
+        """`reached` where a step counts, else `before`; what no answer depends on need not be."""
 
     @abc.abstractmethod
     def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
