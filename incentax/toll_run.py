@@ -60,6 +60,10 @@ def run_tolls(
     found = [jax.tree.map(lambda leaf, s=seed: leaf[s], solutions) for seed in range(seeds)]
     results = [_outcome(solution, steps) for solution in found]
     certified = [_certify(problem, solution.theta) for solution in found]
+    results = [
+        result if row["equilibrium_reached"] else f"{result}; equilibrium of the tolls not reached"
+        for result, row in zip(results, certified)
+    ]
     # A seed that broke off is certified at its last finite tolls, and comes last.
     order = [
         (result != "successful", row["total_travel_time"])

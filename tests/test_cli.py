@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax import _files, figure1
+from incentax import _files, figure1, toll_run
 from incentax.cli import main
 
 FAST = ["--paths", "2", "--steps", "60"]
@@ -66,6 +66,21 @@ def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
     with np.load(folder / "result.npz") as arrays:
         assert arrays["step"].tolist() == list(range(1, 46))
         assert np.isfinite(arrays["gradient"]).all()
+
+
+def test_an_interrupted_run_is_certified_as_far_as_it_got():
+    def interrupt(what, share):
+        if what == "design-and-play" and share > 0.3:
+            raise KeyboardInterrupt
+
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=2)
+    scheme = instance.schemes["design-and-play"]
+    run = toll_run.run_tolls(instance, scheme, steps=60, seeds=1, report=interrupt)
+    done = int(run.arrays["step"][-1])
+    assert 0 < done < 60
+    assert run.summary["result"] == f"interrupted after step {done} of 60"
+    assert run.summary["certificate"]["equilibrium_residual"] <= 1e-8
+    assert np.isfinite(run.arrays["objective"]).all()
 
 
 def test_figure1(folder, capsys, monkeypatch):
