@@ -27,25 +27,25 @@ class AbstractMirrorMap(eqx.Module):
         """Raises `ValueError` when the step has no closed form on this set."""
 
     @abc.abstractmethod
-    def state(self, x: Array) -> Array:
+    def state(self, x: Array) -> PyTree:
         """The form in which a strategy is carried."""
 
     @abc.abstractmethod
-    def strategy(self, state: Array) -> Array:
+    def strategy(self, state: PyTree) -> Array:
         """The strategy `x` of a state."""
 
     @abc.abstractmethod
-    def operator(self, game, theta: PyTree, state: Array) -> Array:
+    def operator(self, game, theta: PyTree, state: PyTree) -> Array:
         """The game's operator at the strategy of a state."""
 
     @abc.abstractmethod
     def step(
-        self, strategy_set: AbstractStrategySet, state: Array, estimate: Array, step_size: Array
-    ) -> Array:
+        self, strategy_set: AbstractStrategySet, state: PyTree, estimate: Array, step_size: Array
+    ) -> PyTree:
         """The state after a step along the estimate of the operator."""
 
     @abc.abstractmethod
-    def mix(self, strategy_set: AbstractStrategySet, state: Array, mixing: Array) -> Array:
+    def mix(self, strategy_set: AbstractStrategySet, state: PyTree, mixing: Array) -> PyTree:
         """The state of `(1 - nu) x + nu centre`; Liu et al. (2022), (4.6)."""
 
     @abc.abstractmethod
@@ -159,6 +159,13 @@ class Mahalanobis(_AbstractPrimal):
         return _ratio(dual, moved @ self.matrix @ moved)
 
 
+class LogStrategy(eqx.Module):
+    """A strategy beside its logarithm, which stays exact where the strategy underflows."""
+
+    x: Array
+    log_x: Array
+
+
 class Entropic(AbstractMirrorMap):
     """`psi = sum x log x` on simplices, carried as `log x`: `log x+ = log x - beta F - const`.
 
@@ -171,32 +178,40 @@ class Entropic(AbstractMirrorMap):
         >>> mirror_map, simplex = ix.Entropic(), ix.Simplex(2)
         >>> state = mirror_map.state(simplex.centre())
         >>> state = mirror_map.step(simplex, state, jnp.array([0.0, 1e4]), jnp.array(1.0))
-        >>> state.round(2).tolist()
+        >>> state.log_x.round(2).tolist()
         [0.0, -10000.0]
     """
 
     def check(self, strategy_set: AbstractStrategySet) -> None:
         _require_simplex("Entropic", strategy_set)
 
-    def state(self, x: Array) -> Array:
-        return jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny))
+    def state(self, x: Array) -> LogStrategy:
+        return LogStrategy(x, jnp.log(jnp.maximum(x, jnp.finfo(x.dtype).tiny)))
 
-    def strategy(self, state: Array) -> Array:
-        return jnp.exp(state)
+    def strategy(self, state: LogStrategy) -> Array:
+        return state.x
 
-    def operator(self, game, theta: PyTree, state: Array) -> Array:
-        return game.log_operator(theta, state)
+    def operator(self, game, theta: PyTree, state: LogStrategy) -> Array:
+        return game.log_operator(theta, state.x, state.log_x)
 
     def step(
-        self, strategy_set: AbstractStrategySet, state: Array, estimate: Array, step_size: Array
-    ) -> Array:
-        return _simplex(strategy_set).log_normalise(state - step_size * estimate)
+        self,
+        strategy_set: AbstractStrategySet,
+        state: LogStrategy,
+        estimate: Array,
+        step_size: Array,
+    ) -> LogStrategy:
+        return LogStrategy(
+            *_simplex(strategy_set).normalise_log(state.log_x - step_size * estimate)
+        )
 
-    def mix(self, strategy_set: AbstractStrategySet, state: Array, mixing: Array) -> Array:
+    def mix(
+        self, strategy_set: AbstractStrategySet, state: LogStrategy, mixing: Array
+    ) -> LogStrategy:
         # Mixed with a positive share of the centre nothing underflows, so x itself is mixed:
         # one logarithm where `logaddexp` takes two transcendental functions.
-        mixed = (1 - mixing) * jnp.exp(state) + mixing * strategy_set.centre().astype(state.dtype)
-        return jnp.where(mixing > 0, jnp.log(mixed), state)
+        x = (1 - mixing) * state.x + mixing * strategy_set.centre().astype(state.x.dtype)
+        return LogStrategy(x, jnp.where(mixing > 0, jnp.log(x), state.log_x))
 
     def divergence(self, p: Array, x: Array) -> Array:
         return relative_entropy(p, x)
@@ -240,8 +255,8 @@ class EntropicProduct(_AbstractPrimal):
     def local_lipschitz(
         self, strategy_set: AbstractStrategySet, states: tuple, values: tuple
     ) -> Array:
-        logarithms = tuple(Entropic().state(state) for state in states)
-        return _entropic_lipschitz(_simplex(strategy_set), logarithms, values)
+        logarithmic = tuple(Entropic().state(state) for state in states)
+        return _entropic_lipschitz(_simplex(strategy_set), logarithmic, values)
 
 
 def relative_entropy(p: Array, x: Array) -> Float[Array, ""]:
@@ -254,16 +269,16 @@ def natural_mirror_map(strategy_set: AbstractStrategySet) -> AbstractMirrorMap:
     return Entropic() if isinstance(strategy_set, Simplex) else Euclidean()
 
 
-def _entropic_lipschitz(simplex: Simplex, log_x: tuple, values: tuple) -> Array:
+def _entropic_lipschitz(simplex: Simplex, states: tuple[LogStrategy, ...], values: tuple) -> Array:
     """Variances of the changes in `F` and in `log x`, both under the mean of the two strategies."""
-    weight = (jnp.exp(log_x[0]) + jnp.exp(log_x[1])) / 2
+    weight = (states[0].x + states[1].x) / 2
     mass = simplex.blocks.sum(weight)
 
     def variance(change: Array) -> Array:
         mean = simplex.blocks.sum(weight * change) / mass
         return jnp.sum(weight * jnp.square(change - simplex.blocks.spread(mean)))
 
-    return _ratio(variance(values[1] - values[0]), variance(log_x[1] - log_x[0]))
+    return _ratio(variance(values[1] - values[0]), variance(states[1].log_x - states[0].log_x))
 
 
 def _ratio(dual: Array, primal: Array) -> Array:

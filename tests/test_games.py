@@ -27,7 +27,7 @@ def test_log_operator_is_the_operator_of_the_exponential(epsilon):
     logit = ix.QuantalResponse(game, 0.5, epsilon=epsilon)
     log_x = jnp.array([-1.0, -2.0, -3.0, -40.0])
     np.testing.assert_allclose(
-        logit.log_operator(jnp.array(2.0), log_x),
+        logit.log_operator(jnp.array(2.0), jnp.exp(log_x), log_x),
         logit.operator(jnp.array(2.0), jnp.exp(log_x)),
         rtol=1e-12,
     )
@@ -35,7 +35,7 @@ def test_log_operator_is_the_operator_of_the_exponential(epsilon):
 
 def test_logit_is_exact_where_the_strategy_underflows():
     game = ix.QuantalResponse(ix.Game(lambda theta, x: theta, ix.Simplex(2)), 0.1)
-    value = game.log_operator(jnp.zeros(2), jnp.array([0.0, -5000.0]))
+    value = game.log_operator(jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, -5000.0]))
     np.testing.assert_allclose(value, [0.1, 0.1 * (1 - 5000.0)])
     assert jnp.isfinite(game.operator(jnp.zeros(2), jnp.array([1.0, 0.0]))).all()
 

@@ -23,7 +23,7 @@ class DesignAndPlayState(AbstractSchemeState):
     """Incentive, strategy as the mirror map carries it, states of optimizer and linear solve."""
 
     theta: PyTree
-    point: Array
+    point: PyTree
     optimizer: optax.OptState
     memory: Memory
 
@@ -115,6 +115,7 @@ class DesignAndPlay(AbstractScheme):
             step_size=jnp.asarray(self.play.step_size(count)).astype(x.dtype),
             memory=state.memory,
             refresh=_refreshes(count),
+            operator_value=mirror_map.operator(game, state.theta, point),
         )
         # Some transformations look at the objective's value too.
         update, optimizer = optax.with_extra_args_support(self.optimizer).update(

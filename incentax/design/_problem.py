@@ -147,11 +147,19 @@ def evaluate_hypergradient(
     step_size: Array | float = 1.0,
     memory: Memory | None = None,
     refresh: Bool[Array, ""] | bool = True,
+    operator_value: Array | None = None,
 ) -> Hypergradient:
     """[`hypergradient`][] without checks, for the inside of a loop."""
     objective, (direct, through) = jax.value_and_grad(problem.objective, (0, 1))(theta, x)
     pulled = sensitivity.pullback(
-        problem.game, theta, x, through, step_size=step_size, memory=memory, refresh=refresh
+        problem.game,
+        theta,
+        x,
+        through,
+        step_size=step_size,
+        memory=memory,
+        refresh=refresh,
+        operator_value=operator_value,
     )
     value = jax.tree.map(jnp.add, direct, pulled.theta)
     return Hypergradient(value, pulled.residual, objective, pulled.degenerate, pulled.memory)

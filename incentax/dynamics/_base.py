@@ -12,7 +12,7 @@ from ..geometry import AbstractMirrorMap, natural_mirror_map
 class DynamicsState(eqx.Module):
     """The agents' strategy as the mirror map carries it, the operator there, the step size."""
 
-    point: Array
+    point: PyTree
     operator_value: Array
     step_size: Array
 

@@ -72,20 +72,20 @@ class MirrorDescent(AbstractDynamics):
             tree = require(tree, (mixing >= 0) & (mixing <= 1), rule, mixing)
         return tree
 
-    def start(self, game: AbstractGame, x: Array) -> Array:
+    def start(self, game: AbstractGame, x: Array) -> PyTree:
         """The point at `x`; refuses schedules whose first value is out of range."""
         return self.geometry(game).state(self._check_first_values(x))
 
     def move(
         self,
         game: AbstractGame,
-        point: Array,
+        point: PyTree,
         operator_value: Array,
         count: Array,
         key: PRNGKeyArray | None = None,
-    ) -> Array:
+    ) -> PyTree:
         """The point after one step on feedback about `operator_value`; consumes `key`."""
-        mirror_map = self.geometry(game)
+        mirror_map, dtype = self.geometry(game), operator_value.dtype
         if self.feedback is not None:
             if key is None:
                 raise ValueError(
@@ -99,10 +99,10 @@ class MirrorDescent(AbstractDynamics):
                     f"{operator_value.shape}, got {jnp.shape(estimate)}"
                 )
             operator_value = estimate
-        step_size = jnp.asarray(self.step_size(count)).astype(point.dtype)
+        step_size = jnp.asarray(self.step_size(count)).astype(dtype)
         point = mirror_map.step(game.strategy_set, point, operator_value, step_size)
         if self.mixing is not None:
-            mixing = jnp.asarray(self.mixing(count)).astype(point.dtype)
+            mixing = jnp.asarray(self.mixing(count)).astype(dtype)
             point = mirror_map.mix(game.strategy_set, point, mixing)
         return point
 

@@ -40,9 +40,12 @@ class AbstractGame(eqx.Module):
             )
         return value
 
-    def log_operator(self, theta: PyTree, log_x: Float[Array, "*x"]) -> Float[Array, "*x"]:
-        """`operator(theta, exp(log_x))`, exact where `exp(log_x)` underflows."""
-        return self.operator(theta, jnp.exp(log_x))
+    def log_operator(
+        self, theta: PyTree, x: Float[Array, "*x"], log_x: Float[Array, "*x"]
+    ) -> Float[Array, "*x"]:
+        """`operator(theta, x)` for an `x` whose logarithm is known, exact where `x` underflows."""
+        del log_x
+        return self.operator(theta, x)
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

@@ -60,11 +60,11 @@ class QuantalResponse(AbstractGame):
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
         return self.game.unchecked_operator(theta, x) + self._entropic_term(x)
 
-    def log_operator(self, theta: PyTree, log_x: Array) -> Array:
-        epsilon = self.epsilon.astype(log_x.dtype)
+    def log_operator(self, theta: PyTree, x: Array, log_x: Array) -> Array:
+        epsilon = self.epsilon.astype(x.dtype)
         # Without epsilon the logarithm is known, and without rounding.
-        shifted = jnp.where(epsilon > 0, jnp.log(jnp.exp(log_x) + epsilon), log_x)
-        return self.game.log_operator(theta, log_x) + self.eta.astype(log_x.dtype) * (shifted + 1)
+        logarithm = jnp.where(epsilon > 0, jnp.log(x + epsilon), log_x)
+        return self.game.log_operator(theta, x, log_x) + self.eta.astype(x.dtype) * (logarithm + 1)
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

@@ -63,7 +63,7 @@ def second_best_tolls(
         play_step=sizes.play,
         mixing=sizes.mixing,
         feedback=None if isinstance(noise, float) and noise == 0.0 else Gaussian(noise),
-        sensitivity=Implicit(tol=1e-6),
+        sensitivity=Implicit(tol=1e-4),
     )
     return Instance(
         problem=problem,

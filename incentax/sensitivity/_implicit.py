@@ -121,15 +121,18 @@ class Implicit(eqx.Module):
         step_size: Array | float = 1.0,
         memory: Memory | None = None,
         refresh: Bool[Array, ""] | bool = True,
+        operator_value: Array | None = None,
     ) -> Pullback:
         """The cotangent of `theta` for a cotangent of `x*(theta)`, evaluated at `x`.
 
         `step_size` is that of the step whose face counts: see `AbstractStrategySet.face`.
         `refresh` says whether an explicit matrix is made anew, where one is remembered.
+        `operator_value` may be given where it is known, as from `log x`.
         """
         form = self._form(game)
         memory = self.memory(game, theta, x) if memory is None else memory
-        operator_value, pull = jax.vjp(game.operator, theta, x)
+        computed_value, pull = jax.vjp(game.operator, theta, x)
+        operator_value = computed_value if operator_value is None else operator_value
         face = game.strategy_set.face(x, operator_value, step_size)
         system = _AdjointSystem(face, lambda v: pull(v)[1])
         right_side = -face.project(face.scale * cotangent)

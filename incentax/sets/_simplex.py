@@ -120,12 +120,13 @@ class Simplex(AbstractStrategySet):
     def project(self, x: Array) -> Array:
         return _project(x, self.total.astype(x.dtype), self.blocks)
 
-    def log_normalise(self, log_x: Array) -> Array:
-        """`log x` shifted so that every block of `x` has its total."""
-        highest = self.blocks.max(log_x)
-        mass = self.blocks.sum(jnp.exp(log_x - self.blocks.spread(highest)))
-        shift = jnp.log(self.total.astype(log_x.dtype)) - highest - jnp.log(mass)
-        return log_x + self.blocks.spread(shift)
+    def normalise_log(self, log_x: Array) -> tuple[Array, Array]:
+        """`(x, log x)` with `log x` shifted so that every block of `x` has its total."""
+        relative = log_x - self.blocks.spread(self.blocks.max(log_x))
+        weight = jnp.exp(relative)
+        scale = self.total.astype(log_x.dtype) / self.blocks.sum(weight)
+        spread = self.blocks.spread
+        return weight * spread(scale), relative + spread(jnp.log(scale))
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> SimplexFace:
         del step_size  # a strategy that is not used stays so under entropic play of any step

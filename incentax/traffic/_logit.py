@@ -61,7 +61,7 @@ def logit_equilibrium(
 
     def shares(flows: Array) -> Array:
         costs = game.costs(theta, start, flows)
-        return jnp.exp(simplex.log_normalise(-costs / eta))
+        return simplex.normalise_log(-costs / eta)[0]
 
     def imbalance(flows: Array) -> Array:
         return game.link_flows(shares(flows)) - flows

@@ -157,8 +157,8 @@ class RoutingGame(AbstractGame):
     def unchecked_operator(self, theta: Array, x: Array) -> Array:
         return self.logit.unchecked_operator(theta, x)
 
-    def log_operator(self, theta: Array, log_x: Array) -> Array:
-        return self.logit.log_operator(theta, log_x)
+    def log_operator(self, theta: Array, x: Array, log_x: Array) -> Array:
+        return self.logit.log_operator(theta, x, log_x)
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:
