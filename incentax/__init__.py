@@ -3,7 +3,7 @@
 A regulator sets `theta`, agents settle at an equilibrium `x*(theta)`, and the regulator wants the
 `theta` whose equilibrium is best. The package is a house of floors, and a module imports only from
 lower ones: sets, schedules and noise (1); geometry and games (2); how agents move, `dynamics` (3);
-where they stop, `equilibrium` (4); how `x*` answers, `sensitivity` (5); how `theta` moves,
+how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `theta` moves,
 `design` (6); `traffic` and ready `problems` (7); plots and the command line (8).
 """
 
@@ -29,6 +29,7 @@ from .dynamics import (
 from .equilibrium import (
     Equilibrium as Equilibrium,
     natural_residual as natural_residual,
+    Newton as Newton,
     solve_equilibrium as solve_equilibrium,
 )
 from .games import (
@@ -43,10 +44,11 @@ from .geometry import (
     Euclidean as Euclidean,
     Mahalanobis as Mahalanobis,
 )
-from .sensitivity import Implicit as Implicit
+from .sensitivity import Implicit as Implicit, Neumann as Neumann, Unrolled as Unrolled
 from .sets import (
     Box as Box,
     NonNegative as NonNegative,
+    Polyhedron as Polyhedron,
     Product as Product,
     Reals as Reals,
     Simplex as Simplex,

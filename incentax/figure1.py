@@ -214,7 +214,7 @@ def _lower_gaps(
     """`D(x~*, x~)` for all seeds (first axis) and rows (second), row by row from the last x*."""
     game = problem.game
     assert isinstance(game, RoutingGame)
-    uniform = game.strategy_set.centre()
+    uniform = game.strategies(None).centre()
 
     def one(theta, x, start, mixing):
         # A row of a run that broke off holds NaN: it is measured nowhere, and costs nothing.

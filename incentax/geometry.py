@@ -246,8 +246,8 @@ class EntropicProduct(_AbstractPrimal):
     ) -> Array:
         simplex = _simplex(strategy_set)
         weight = state * jnp.exp(-step_size * estimate)
-        scale = simplex.total.astype(state.dtype) / simplex.blocks.sum(weight)
-        return weight * simplex.blocks.spread(scale)
+        scale = simplex.total.astype(state.dtype) / simplex.blocks(weight)
+        return weight * simplex.blocks.transpose(scale)
 
     def divergence(self, p: Array, x: Array) -> Array:
         return relative_entropy(p, x)
@@ -272,11 +272,11 @@ def natural_mirror_map(strategy_set: AbstractStrategySet) -> AbstractMirrorMap:
 def _entropic_lipschitz(simplex: Simplex, states: tuple[LogStrategy, ...], values: tuple) -> Array:
     """Variances of the changes in `F` and in `log x`, both under the mean of the two strategies."""
     weight = (states[0].x + states[1].x) / 2
-    mass = simplex.blocks.sum(weight)
+    mass = simplex.blocks(weight)
 
     def variance(change: Array) -> Array:
-        mean = simplex.blocks.sum(weight * change) / mass
-        return jnp.sum(weight * jnp.square(change - simplex.blocks.spread(mean)))
+        mean = simplex.blocks(weight * change) / mass
+        return jnp.sum(weight * jnp.square(change - simplex.blocks.transpose(mean)))
 
     return _ratio(variance(values[1] - values[0]), variance(states[1].log_x - states[0].log_x))
 

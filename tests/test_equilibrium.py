@@ -69,7 +69,7 @@ def test_failures_are_told():
     game = ix.Game(lambda theta, x: -3 * x + theta, ix.Reals((1,)))
     theta = jnp.ones(1)
     with pytest.raises(RuntimeError, match="max_steps"):
-        ix.solve_equilibrium(game, theta, max_steps=3)
+        ix.solve_equilibrium(game, theta, method=ix.Extragradient(), max_steps=3)
     diverged = ix.solve_equilibrium(
         game, theta, method=ix.ProjectedGradient(1e3), max_steps=1000, throw=False
     )

@@ -90,7 +90,7 @@ class DesignAndPlay(AbstractScheme):
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> DesignAndPlayState:
         return DesignAndPlayState(
             theta=theta,
-            point=self.play.start(problem.game, x),
+            point=self.play.start(problem.game, theta, x),
             optimizer=self.optimizer.init(theta),
             memory=self.sensitivity.memory(problem.game, theta, x),
         )
@@ -103,9 +103,9 @@ class DesignAndPlay(AbstractScheme):
         key: PRNGKeyArray | None,
     ) -> tuple[DesignAndPlayState, SchemeInfo]:
         assert isinstance(state, DesignAndPlayState)
-        game, mirror_map = problem.game, self.play.geometry(problem.game)
+        game, mirror_map = problem.game, self.play.geometry(problem.game, state.theta)
         value = mirror_map.operator(game, state.theta, state.point)
-        point = self.play.move(game, state.point, value, count, key)
+        point = self.play.move(game, state.theta, state.point, value, count, key)
         x = mirror_map.strategy(point)
         gradient = evaluate_hypergradient(
             problem,
@@ -144,7 +144,7 @@ class DesignAndPlay(AbstractScheme):
 
     def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
         assert isinstance(state, DesignAndPlayState)
-        return self.play.geometry(problem.game).strategy(state.point)
+        return self.play.geometry(problem.game, state.theta).strategy(state.point)
 
 
 def _refreshes(count: Array) -> Array:

@@ -22,12 +22,12 @@ class AbstractDynamics(eqx.Module):
 
     mirror_map: eqx.AbstractVar[AbstractMirrorMap | None]
 
-    def geometry(self, game: AbstractGame) -> AbstractMirrorMap:
+    def geometry(self, game: AbstractGame, theta: PyTree) -> AbstractMirrorMap:
         """The mirror map in which the agents of this game step, the natural one when not given."""
-        mirror_map = self.mirror_map
+        mirror_map, strategies = self.mirror_map, game.strategies(theta)
         if mirror_map is None:
-            mirror_map = natural_mirror_map(game.strategy_set)
-        mirror_map.check(game.strategy_set)
+            mirror_map = natural_mirror_map(strategies)
+        mirror_map.check(strategies)
         return mirror_map
 
     @abc.abstractmethod

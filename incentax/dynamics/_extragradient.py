@@ -47,7 +47,7 @@ class Extragradient(AbstractDynamics):
         self.mirror_map = require_mirror_map("Extragradient", mirror_map)
 
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
-        mirror_map = self.geometry(game)
+        mirror_map = self.geometry(game, theta)
         point = mirror_map.state(x)
         operator_value = mirror_map.operator(game, theta, point)
         return DynamicsState(point, operator_value, self.step_size.astype(x.dtype))
@@ -56,7 +56,7 @@ class Extragradient(AbstractDynamics):
         self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
     ) -> DynamicsState:
         del count
-        mirror_map, strategies = self.geometry(game), game.strategy_set
+        mirror_map, strategies = self.geometry(game, theta), game.strategies(theta)
         point, value, step_size = state.point, state.operator_value, state.step_size
         trial = mirror_map.step(strategies, point, value, step_size)
         trial_value = mirror_map.operator(game, theta, trial)

@@ -72,20 +72,21 @@ class MirrorDescent(AbstractDynamics):
             tree = require(tree, (mixing >= 0) & (mixing <= 1), rule, mixing)
         return tree
 
-    def start(self, game: AbstractGame, x: Array) -> PyTree:
+    def start(self, game: AbstractGame, theta: PyTree, x: Array) -> PyTree:
         """The point at `x`; refuses schedules whose first value is out of range."""
-        return self.geometry(game).state(self._check_first_values(x))
+        return self.geometry(game, theta).state(self._check_first_values(x))
 
     def move(
         self,
         game: AbstractGame,
+        theta: PyTree,
         point: PyTree,
         operator_value: Array,
         count: Array,
         key: PRNGKeyArray | None = None,
     ) -> PyTree:
         """The point after one step on feedback about `operator_value`; consumes `key`."""
-        mirror_map, dtype = self.geometry(game), operator_value.dtype
+        mirror_map, dtype = self.geometry(game, theta), operator_value.dtype
         if self.feedback is not None:
             if key is None:
                 raise ValueError(
@@ -99,23 +100,26 @@ class MirrorDescent(AbstractDynamics):
                     f"{operator_value.shape}, got {jnp.shape(estimate)}"
                 )
             operator_value = estimate
+        strategies = game.strategies(theta)
         step_size = jnp.asarray(self.step_size(count)).astype(dtype)
-        point = mirror_map.step(game.strategy_set, point, operator_value, step_size)
+        point = mirror_map.step(strategies, point, operator_value, step_size)
         if self.mixing is not None:
             mixing = jnp.asarray(self.mixing(count)).astype(dtype)
-            point = mirror_map.mix(game.strategy_set, point, mixing)
+            point = mirror_map.mix(strategies, point, mixing)
         return point
 
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
-        point = self.start(game, x)
+        point = self.start(game, theta, x)
         step_size = jnp.asarray(self.step_size(0)).astype(x.dtype)
-        return DynamicsState(point, self.geometry(game).operator(game, theta, point), step_size)
+        return DynamicsState(
+            point, self.geometry(game, theta).operator(game, theta, point), step_size
+        )
 
     def step(
         self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
     ) -> DynamicsState:
-        point = self.move(game, state.point, state.operator_value, count)
-        operator_value = self.geometry(game).operator(game, theta, point)
+        point = self.move(game, theta, state.point, state.operator_value, count)
+        operator_value = self.geometry(game, theta).operator(game, theta, point)
         return DynamicsState(point, operator_value, state.step_size)
 
 

@@ -1,7 +1,9 @@
 from ._door import inside as inside, strategy_at_door as strategy_at_door
+from ._newton import Newton as Newton
 from ._residual import natural_residual as natural_residual
 from ._solve import (
     Equilibrium as Equilibrium,
+    find_equilibrium as find_equilibrium,
     raise_unless_successful as raise_unless_successful,
     solve_equilibrium as solve_equilibrium,
 )

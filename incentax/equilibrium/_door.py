@@ -28,11 +28,12 @@ def strategy_at_door(
     owner: str, name: str, game: AbstractGame, theta: PyTree, given: Array | None
 ) -> Array:
     """`given`, or the centre of the strategy set in the shape that the operator asks for."""
+    strategies = game.strategies(theta)
     if given is not None:
-        x = inside(owner, name, given, game.strategy_set)
+        x = inside(owner, name, given, strategies)
     else:
-        x = game.strategy_set.centre()
-        if game.strategy_set.shape is None:
+        x = strategies.centre()
+        if strategies.shape is None:
             x = jnp.broadcast_to(x, _shape_of_strategy(owner, name, game, theta, x))
     # Refuses an operator of another shape; play goes on in the precision of what it returns.
     return x.astype(jax.eval_shape(game.operator, theta, x).dtype)

@@ -3,29 +3,35 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_traced, require, require_count, require_positive
 from .._results import RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
 from ..games import AbstractGame
+from ..sensitivity import AbstractSensitivity, Implicit
 from ._door import strategy_at_door
+from ._newton import Newton
 from ._residual import natural_residual
 
 
 class Equilibrium(eqx.Module):
     """Answer of [`solve_equilibrium`][].
 
-    - `x`: the last finite strategy.
+    - `x`: the last finite strategy; JAX differentiates it as a function of the incentive and of
+      the arrays of the game.
     - `residual`: `max |x - project(x - F(theta, x))|`, recomputed at `x`.
     - `steps`: number of steps taken.
+    - `degenerate`: number of active constraints or unused strategies without a multiplier. Where
+      it is not 0, `x` has only one-sided derivatives, and those that JAX returns hold them at rest.
     - `result`: an entry of `ix.RESULTS`.
     """
 
     x: Array
     residual: Float[Array, ""]
     steps: Int[Array, ""]
+    degenerate: Int[Array, ""]
     result: RESULTS
 
 
@@ -34,23 +40,29 @@ def solve_equilibrium(
     theta: PyTree,
     x0: Array | None = None,
     *,
-    method: AbstractDynamics | None = None,
+    method: Newton | AbstractDynamics | None = None,
     tol: float | None = None,
     max_steps: int = 100_000,
+    sensitivity: AbstractSensitivity | None = None,
     throw: bool = True,
 ) -> Equilibrium:
     """Strategy `x*` with `<F(theta, x*), y - x*> >= 0` for all `y` in the strategy set.
 
-    Plays `method` until `max |x - project(x - F(theta, x))| <= tol`.
+    Until `max |x - project(x - F(theta, x))| <= tol`. `jax.grad`, `jax.jvp`, `jax.hessian` and
+    their likes differentiate the answer's `x` in `theta` and in the arrays of the game.
 
     **Arguments:**
 
     - `game`, `theta`: the game and the incentive.
     - `x0`: start in the strategy set; its centre when left out.
-    - `method`: the dynamics; [`Extragradient`][] with its own step sizes when left out.
+    - `method`: [`Newton`][], or dynamics by which agents play; when left out Newton, where its
+      linear systems are small or have the structure of an aggregate, and extragradient play with
+      its own step sizes where that fails.
     - `tol`: positive, in units of `x`; when left out 1e-8, and in float32, which cannot tell that
       little, at least `10 eps max(1, |x|, |F|)`.
     - `max_steps`: at least 1.
+    - `sensitivity`: how derivatives are computed: [`Implicit`][] when left out, [`Neumann`][] or
+      [`Unrolled`][].
     - `throw`: raise when the equilibrium is not reached, or return with the reason in `.result`.
 
     **Raises** `ValueError` for a wrong argument, `RuntimeError` when not reached and `throw`.
@@ -65,9 +77,15 @@ def solve_equilibrium(
     """
     if not isinstance(game, AbstractGame):
         raise TypeError(f"`solve_equilibrium(game)` needs a game, got {game!r}")
-    method = Extragradient() if method is None else method
-    if not isinstance(method, AbstractDynamics):
-        raise TypeError(f"`solve_equilibrium(method=...)` needs dynamics, got {method!r}")
+    if not isinstance(method, Newton | AbstractDynamics | None):
+        raise TypeError(
+            f"`solve_equilibrium(method=...)` needs `ix.Newton()` or dynamics, got {method!r}"
+        )
+    sensitivity = Implicit() if sensitivity is None else sensitivity
+    if not isinstance(sensitivity, AbstractSensitivity):
+        raise TypeError(
+            f"`solve_equilibrium(sensitivity=...)` needs a sensitivity, got {sensitivity!r}"
+        )
     level = None if tol is None else require_positive("solve_equilibrium", "tol", tol)
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
     rule = "`solve_equilibrium(theta)` needs a finite incentive"
@@ -75,8 +93,16 @@ def solve_equilibrium(
     theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
     x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
     return raise_unless_successful(
-        _play_to_tolerance(game, theta, x, method, level, max_steps), throw
+        _solve(game, theta, x, method, level, max_steps, sensitivity, known_entropic(game)), throw
     )
+
+
+def known_entropic(game: AbstractGame) -> bool | None:
+    """`AbstractGame.entropic` where it is known before compilation."""
+    entropic = game.entropic
+    if entropic is None:
+        return False
+    return None if is_traced(entropic) else bool(jnp.all(entropic))
 
 
 def raise_unless_successful(solution, throw: bool):
@@ -93,31 +119,112 @@ def raise_unless_successful(solution, throw: bool):
 
 
 @eqx.filter_jit
+def _solve(
+    game: AbstractGame,
+    theta: PyTree,
+    x: Array,
+    method: Newton | AbstractDynamics | None,
+    tol: Array | None,
+    max_steps: int,
+    sensitivity: AbstractSensitivity,
+    entropic: bool | None,
+) -> Equilibrium:
+    still = jax.lax.stop_gradient((game, theta, x))
+    x, steps, result = find_equilibrium(*still, method, tol, max_steps, entropic)
+    residual, degenerate = _evidence(*still[:2], x)
+    return Equilibrium(sensitivity.attach(game, theta, x), residual, steps, degenerate, result)
+
+
+def find_equilibrium(
+    game: AbstractGame,
+    theta: PyTree,
+    x: Array,
+    method: Newton | AbstractDynamics | None,
+    tol: Array | float | None,
+    max_steps: int,
+    entropic: bool | None = None,
+) -> tuple[Array, Int[Array, ""], RESULTS]:
+    """Strategy, number of steps and how they ended, without checks or derivatives.
+
+    `entropic` may be given where it is known ahead, see `AbstractGame.entropic`.
+    """
+    newton = Newton() if method is None else method
+    if not isinstance(newton, Newton):
+        return _by_play(game, theta, x, newton, tol, max_steps, jnp.asarray(False))
+    if method is None and not newton.fits(game, theta, x):
+        return _by_play(game, theta, x, Extragradient(), tol, max_steps, jnp.asarray(False))
+    reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
+    found = residual <= _allowed(tol, reached, game.operator(theta, reached))
+    if method is not None or newton.stands_alone(game, theta):
+        return reached, steps, _verdict(game, theta, x, found, jnp.asarray(True))
+    start = jnp.where(found, reached, x)
+    x, more, result = _by_play(game, theta, start, Extragradient(), tol, max_steps, found)
+    return x, steps + more, result
+
+
+def _by_play(
+    game: AbstractGame,
+    theta: PyTree,
+    start: Array,
+    method: AbstractDynamics,
+    tol: Array | float | None,
+    max_steps: int,
+    found: Bool[Array, ""],
+) -> tuple[Array, Int[Array, ""], RESULTS]:
+    x, steps, finite = _play_to_tolerance(game, theta, start, method, tol, max_steps, found)
+    value = game.operator(theta, x)
+    reached = found | (natural_residual(game, theta, x, value) <= _allowed(tol, x, value))
+    return x, steps, _verdict(game, theta, start, reached, finite)
+
+
+def _verdict(game: AbstractGame, theta: PyTree, start: Array, reached, finite) -> RESULTS:
+    # A solver that moves into the interior may do without an operator at the start.
+    started = reached | tree_finite(game.operator(theta, start))
+    return RESULTS.where(
+        started,
+        RESULTS.where(
+            finite,
+            RESULTS.where(reached, RESULTS.successful, RESULTS.max_steps_reached),
+            RESULTS.nonfinite_play,
+        ),
+        RESULTS.nonfinite_start,
+    )
+
+
+def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
+    value = game.operator(theta, x)
+    face = game.strategies(theta).face(x, value, 1.0)
+    residual = jnp.max(jnp.abs(x - face.nearest))
+    return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan), face.degenerate
+
+
+def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Array:
+    if tol is not None:
+        return jnp.asarray(tol).astype(x.dtype)
+    # What rounding alone leaves of the residual bounds what can be asked for.
+    size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
+    rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(size, 1)
+    return jnp.maximum(rounding, 1e-8) if x.dtype == jnp.float32 else jnp.asarray(1e-8, x.dtype)
+
+
 def _play_to_tolerance(
     game: AbstractGame,
     theta: PyTree,
     x: Array,
     method: AbstractDynamics,
-    tol: Array | None,
+    tol: Array | float | None,
     max_steps: int,
-) -> Equilibrium:
-    mirror_map = method.geometry(game)
+    skip: Bool[Array, ""],
+) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
+    mirror_map = method.geometry(game, theta)
 
     def residual_of(state):
         return natural_residual(game, theta, mirror_map.strategy(state.point), state.operator_value)
 
-    def allowed(x: Array, operator_value: Array) -> Array:
-        if tol is not None:
-            return tol.astype(x.dtype)
-        # What rounding alone leaves of the residual bounds what can be asked for.
-        size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
-        rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(size, 1)
-        return jnp.maximum(rounding, 1e-8) if x.dtype == jnp.float32 else jnp.asarray(1e-8, x.dtype)
-
     def going_on(carry):
         count, state, residual, finite = carry
-        level = allowed(mirror_map.strategy(state.point), state.operator_value)
-        return (residual > level) & (count < max_steps) & finite
+        level = _allowed(tol, mirror_map.strategy(state.point), state.operator_value)
+        return (residual > level) & (count < max_steps) & finite & ~skip
 
     def advance(carry):
         count, state, residual, _ = carry
@@ -135,21 +242,6 @@ def _play_to_tolerance(
         )
 
     state = method.init(game, theta, x)
-    started = tree_finite(state.operator_value)
-    carry = (jnp.int32(0), state, residual_of(state), started)
-    steps, state, residual, finite = jax.lax.while_loop(going_on, advance, carry)
-    strategy = mirror_map.strategy(state.point)
-    value = game.operator(theta, strategy)
-    residual = natural_residual(game, theta, strategy, value)
-    result = RESULTS.where(
-        started,
-        RESULTS.where(
-            finite,
-            RESULTS.where(
-                residual <= allowed(strategy, value), RESULTS.successful, RESULTS.max_steps_reached
-            ),
-            RESULTS.nonfinite_play,
-        ),
-        RESULTS.nonfinite_start,
-    )
-    return Equilibrium(strategy, residual, steps, result)
+    carry = (jnp.int32(0), state, residual_of(state), tree_finite(state.operator_value))
+    steps, state, _, finite = jax.lax.while_loop(going_on, advance, carry)
+    return mirror_map.strategy(state.point), steps, finite | skip

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Array, PyTree
 
 from .._tree import as_pytree_function
-from ..sets import AbstractStrategySet
-from ._base import AbstractGame, AggregativeForm, require_strategy_set
+from ._base import AbstractGame, AggregativeForm, require_strategy_set, StrategySet
 
 
 class AggregativeGame(AbstractGame):
@@ -19,7 +18,7 @@ class AggregativeGame(AbstractGame):
     - `operator`: pure function `(theta, x, s) -> F`; for fixed `s`, entry `i` may depend on `x`
       through `x_i` alone (what breaks this shows as a large residual of the hypergradient).
     - `aggregate`: pure function `(theta, x) -> s`, one array.
-    - `strategy_set`: the set of all agents' strategies.
+    - `strategy_set`: the set of all agents' strategies, or a function of `theta` that returns it.
 
     !!! example
 
@@ -37,9 +36,9 @@ class AggregativeGame(AbstractGame):
 
     _operator: Callable[[PyTree, Array, Array], Array]
     _aggregate: Callable[[PyTree, Array], Array]
-    strategy_set: AbstractStrategySet
+    strategy_set: StrategySet
 
-    def __init__(self, operator: Callable, aggregate: Callable, strategy_set: AbstractStrategySet):
+    def __init__(self, operator: Callable, aggregate: Callable, strategy_set: StrategySet):
         self._operator = as_pytree_function(operator)
         self._aggregate = as_pytree_function(aggregate)
         self.strategy_set = require_strategy_set("AggregativeGame", strategy_set)

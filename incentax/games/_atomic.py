@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._tree import as_pytree_function
-from ..sets import AbstractStrategySet
-from ._base import AbstractGame, require_strategy_set
+from ._base import AbstractGame, require_strategy_set, StrategySet
 
 
 class AtomicGame(AbstractGame):
@@ -17,7 +16,7 @@ class AtomicGame(AbstractGame):
     **Arguments:**
 
     - `cost`: pure function `(theta, x) -> (players,)`, where the first axis of `x` is the player.
-    - `strategy_set`: the set of all players' strategies.
+    - `strategy_set`: the set of all players' strategies, or a function of `theta` that returns it.
 
     **Raises** `ValueError` when `cost` does not return one number a player.
 
@@ -32,9 +31,9 @@ class AtomicGame(AbstractGame):
     """
 
     _cost: Callable[[PyTree, Array], Array]
-    strategy_set: AbstractStrategySet
+    strategy_set: StrategySet
 
-    def __init__(self, cost: Callable, strategy_set: AbstractStrategySet):
+    def __init__(self, cost: Callable, strategy_set: StrategySet):
         self._cost = as_pytree_function(cost)
         self.strategy_set = require_strategy_set("AtomicGame", strategy_set)
 

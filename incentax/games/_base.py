@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._tree import as_pytree_function
-from ..sets import AbstractStrategySet
+from ..sets import AbstractSet, AbstractStrategySet
+
+StrategySet = AbstractStrategySet | Callable[[PyTree], AbstractStrategySet]
 
 
 class AggregativeForm(eqx.Module):
@@ -24,7 +26,23 @@ class AggregativeForm(eqx.Module):
 class AbstractGame(eqx.Module):
     """Agents with a strategy set and an operator `F(theta, x)` that each wants to go down along."""
 
-    strategy_set: eqx.AbstractVar[AbstractStrategySet]
+    strategy_set: eqx.AbstractVar[StrategySet]
+
+    def strategies(self, theta: PyTree) -> AbstractStrategySet:
+        """The strategy set under `theta`, where it is a function of the incentive."""
+        strategy_set = self.strategy_set
+        if not isinstance(strategy_set, AbstractStrategySet):
+            strategy_set = strategy_set(theta)
+            if not isinstance(strategy_set, AbstractStrategySet):
+                raise TypeError(
+                    f"`strategy_set(theta)` needs to return a set, got {strategy_set!r}"
+                )
+        return strategy_set
+
+    @property
+    def moves(self) -> bool:
+        """Whether the strategy set depends on `theta`."""
+        return not isinstance(self.strategy_set, AbstractStrategySet)
 
     @abc.abstractmethod
     def unchecked_operator(self, theta: PyTree, x: Float[Array, "*x"]) -> Array:
@@ -48,6 +66,11 @@ class AbstractGame(eqx.Module):
         return self.operator(theta, x)
 
     @property
+    def entropic(self) -> Bool[Array, ""] | None:
+        """Whether costs rise like `log x` at the boundary, so that every strategy is used."""
+        return None
+
+    @property
     def aggregative_form(self) -> AggregativeForm | None:
         """How the operator passes through a small aggregate, or `None` when it does not."""
         return None
@@ -60,7 +83,8 @@ class Game(AbstractGame):
 
     - `operator`: pure function `(theta, x) -> F` of the shape of `x`, in costs (a reward enters
       with a minus sign).
-    - `strategy_set`: the set of all agents' strategies.
+    - `strategy_set`: the set of all agents' strategies, or a function of `theta` that returns it
+      (capacities, caps, budgets that the designer moves).
 
     **Raises** `TypeError` when `operator` is no function or `strategy_set` no strategy set.
 
@@ -73,9 +97,9 @@ class Game(AbstractGame):
     """
 
     _operator: Callable[[PyTree, Array], Array]
-    strategy_set: AbstractStrategySet
+    strategy_set: StrategySet
 
-    def __init__(self, operator: Callable, strategy_set: AbstractStrategySet):
+    def __init__(self, operator: Callable, strategy_set: StrategySet):
         self._operator = as_pytree_function(operator)
         self.strategy_set = require_strategy_set("Game", strategy_set)
 
@@ -83,11 +107,13 @@ class Game(AbstractGame):
         return self._operator(theta, x)
 
 
-def require_strategy_set(owner: str, strategy_set: AbstractStrategySet) -> AbstractStrategySet:
-    """The strategy set, or `TypeError` for anything else."""
-    if not isinstance(strategy_set, AbstractStrategySet):
+def require_strategy_set(owner: str, strategy_set: StrategySet) -> StrategySet:
+    """The strategy set, or the function that returns it; `TypeError` for anything else."""
+    if isinstance(strategy_set, AbstractStrategySet):
+        return strategy_set
+    if isinstance(strategy_set, AbstractSet) or not callable(strategy_set):
         raise TypeError(
             f"`{owner}(strategy_set=...)` needs a set of one array such as `ix.Box` or "
-            f"`ix.Simplex`, got {strategy_set!r}"
+            f"`ix.Simplex`, or a function of theta that returns one, got {strategy_set!r}"
         )
-    return strategy_set
+    return as_pytree_function(strategy_set)

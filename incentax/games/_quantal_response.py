@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._checks import require_positive
-from ..sets import AbstractStrategySet, Simplex
-from ._base import AbstractGame, AggregativeForm
+from ..sets import Simplex
+from ._base import AbstractGame, AggregativeForm, StrategySet
 
 
 class QuantalResponse(AbstractGame):
@@ -44,7 +44,7 @@ class QuantalResponse(AbstractGame):
     def __init__(self, game: AbstractGame, eta: ArrayLike, *, epsilon: ArrayLike = 0.0):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`QuantalResponse(game, eta)` needs a game, got {game!r}")
-        if not isinstance(game.strategy_set, Simplex):
+        if not game.moves and not isinstance(game.strategy_set, Simplex):
             raise ValueError(
                 "`QuantalResponse(game, eta)` needs a game on `ix.Simplex(...)`, got one on "
                 f"{type(game.strategy_set).__name__}"
@@ -54,7 +54,7 @@ class QuantalResponse(AbstractGame):
         self.epsilon = require_positive("QuantalResponse", "epsilon", epsilon, strictly=False)
 
     @property
-    def strategy_set(self) -> AbstractStrategySet:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def strategy_set(self) -> StrategySet:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.game.strategy_set
 
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
@@ -65,6 +65,10 @@ class QuantalResponse(AbstractGame):
         # Without epsilon the logarithm is known, and without rounding.
         logarithm = jnp.where(epsilon > 0, jnp.log(x + epsilon), log_x)
         return self.game.log_operator(theta, x, log_x) + self.eta.astype(x.dtype) * (logarithm + 1)
+
+    @property
+    def entropic(self) -> Bool[Array, ""]:
+        return jnp.all(self.eta > 0) & jnp.all(self.epsilon == 0)
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

@@ -1,4 +1,4 @@
-"""The adjoint system of an aggregative game, solved in the space of its aggregate."""
+"""The sensitivity system of an aggregative game, solved in the space of its aggregate."""
 
 from collections.abc import Callable
 
@@ -12,19 +12,20 @@ from ..sets import AbstractFace
 
 
 class AggregateSystem(eqx.Module):
-    """`u + K u = r` for `u = (∂F/∂s)^T dx`, where `dx = S w` solves the adjoint system on the face.
+    """`u + K u = r` for `u = feel(dx)`, where `dx = S w` solves the system on the face.
 
-    With `∂F/∂x = D + ∂F/∂s ∂s/∂x` and `D` diagonal, that system reads
+    With `∂F/∂x = D + ∂F/∂s ∂s/∂x` and `D` diagonal, the system with right side `- g` reads
 
-        P (S D S + R) P w = - P S (g + (∂s/∂x)^T u) ,
+        P (S D S + R) P w = - P S (g + send(u)) ,
 
     so `dx` follows from `u` by a solve with a diagonal on the face, and `u` has the size of `s`.
+    Forward, agents feel `∂s/∂x` and are sent `∂F/∂s`; in the adjoint system the transposes the
+    other way round.
     """
 
     respond: Callable[[Array], Array]
-    pull_operator: Callable
-    pull_aggregate: Callable
-    shape: tuple[int, ...] = eqx.field(static=True)
+    feel: Callable[[Array], Array]
+    send: Callable[[Array], Array]
 
     def __init__(
         self,
@@ -33,9 +34,25 @@ class AggregateSystem(eqx.Module):
         x: Array,
         face: AbstractFace,
         cost_scale: Float[Array, ""],
+        *,
+        adjoint: bool,
     ):
-        s, self.pull_aggregate = jax.vjp(lambda x: form.aggregate(theta, x), x)
-        _, self.pull_operator = jax.vjp(lambda s: form.operator(theta, x, s), s)
+        def aggregate(x):
+            return form.aggregate(theta, x)
+
+        def operator(s):
+            return form.operator(theta, x, s)
+
+        if adjoint:
+            s, pull_aggregate = jax.vjp(aggregate, x)
+            _, pull_operator = jax.vjp(operator, s)
+            self.feel = lambda dx: pull_operator(dx)[0].ravel()
+            self.send = lambda u: pull_aggregate(u.reshape(s.shape))[0]
+        else:
+            s, push_aggregate = jax.linearize(aggregate, x)
+            _, push_operator = jax.linearize(operator, s)
+            self.feel = lambda dx: push_aggregate(dx).ravel()
+            self.send = lambda u: push_operator(u.reshape(s.shape))
         # Coordinatewise for fixed s, so one forward pass gives every own derivative.
         _, own = jax.jvp(lambda x: form.operator(theta, x, s), (x,), (jnp.ones_like(x),))
         # Where agents feel nothing but the aggregate (Wardrop path flows) the diagonal is zero and
@@ -43,25 +60,19 @@ class AggregateSystem(eqx.Module):
         # a cotangent that asks for more shows in the residual.
         least = jnp.sqrt(jnp.finfo(x.dtype).eps) * cost_scale
         diagonal = jnp.maximum(face.scale * own * face.scale + face.relaxation, least)
-        self.respond, self.shape = face.response(diagonal), s.shape
+        self.respond = face.response(diagonal)
 
     def __call__(self, u: Float[Array, " m"]) -> Float[Array, " m"]:
-        return u + self._felt(self.respond(self._sent(u)))
+        return u + self.feel(self.respond(self.send(u)))
 
-    def motion(self, u: Float[Array, " m"], cotangent: Array) -> Array:
-        """The `dx` that belongs to `u`, for the cotangent `g` of `x*`."""
-        return -self.respond(cotangent + self._sent(u))
+    def motion(self, u: Float[Array, " m"], force: Array) -> Array:
+        """The `dx` that belongs to `u`, for the force `g`."""
+        return -self.respond(force + self.send(u))
 
-    def mismatch(self, u: Float[Array, " m"], cotangent: Array) -> Float[Array, " m"]:
+    def mismatch(self, u: Float[Array, " m"], force: Array) -> Float[Array, " m"]:
         """`r - (u + K u)`: what is left of the right side."""
-        return self._felt(self.motion(u, cotangent)) - u
+        return self.feel(self.motion(u, force)) - u
 
     def inverse(self, size: int, dtype: jnp.dtype) -> Float[Array, "m m"]:
         """The inverse of the system's matrix."""
         return jnp.linalg.inv(jax.vmap(self)(jnp.eye(size, dtype=dtype)).T)
-
-    def _felt(self, dx: Array) -> Float[Array, " m"]:
-        return self.pull_operator(dx)[0].ravel()
-
-    def _sent(self, u: Float[Array, " m"]) -> Array:
-        return self.pull_aggregate(u.reshape(self.shape))[0]

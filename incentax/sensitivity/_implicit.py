@@ -11,53 +11,28 @@ equilibrium it equals `(∂h/∂theta)^T (I - ∂h/∂x)^-T g`, their (4.5), for
 """
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import get_args, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import bicgstab, gmres
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import require_count, require_positive
 from ..games import AbstractGame, AggregativeForm
 from ..sets import AbstractFace
 from ._aggregate import AggregateSystem
+from ._base import AbstractSensitivity, Memory, Pullback
 
-Solver = Literal["auto", "dense", "krylov", "aggregate"]
+Solver = Literal["auto", "dense", "krylov", "aggregate", "neumann"]
 
 # Up to this many unknowns an explicit matrix is worth its while.
 _DENSE = 200
 
 
-class Memory(eqx.Module):
-    """What one solve leaves to the next.
-
-    - `solution`: its unknowns, where the next iteration starts.
-    - `inverse`: of the system's matrix when it was last made explicit, the preconditioner of the
-      solves since; `None` where it never is.
-    """
-
-    solution: Float[Array, " unknowns"]
-    inverse: Float[Array, "unknowns unknowns"] | None
-
-
-class Pullback(eqx.Module):
-    """Cotangent of `theta`, and how well its linear system was solved.
-
-    - `theta`: like the incentive.
-    - `residual`: true relative residual `||A^T w - b|| / ||b||` of the system on the face.
-    - `degenerate`: number of active constraints without a multiplier, see `AbstractFace`.
-    - `memory`: for the next solve.
-    """
-
-    theta: PyTree
-    residual: Float[Array, ""]
-    degenerate: Int[Array, ""]
-    memory: Memory
-
-
-class Implicit(eqx.Module):
+class Implicit(AbstractSensitivity):
     """Implicit differentiation of the equilibrium.
 
     **Arguments:**
@@ -69,6 +44,7 @@ class Implicit(eqx.Module):
           dimensions by its inverse (in a loop an earlier inverse, corrected by BiCGStab), beyond
           by GMRES. Right too where only the aggregate of an equilibrium is unique; if the
           objective asks for more, the residual shows it.
+        - `"neumann"`: `max_iterations` terms of the Neumann series; see [`Neumann`][].
         - `"auto"`: aggregate if the game has one, else dense up to 200 unknowns, else Krylov.
     - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5.
     - `max_iterations`: bound on its iterations.
@@ -93,9 +69,9 @@ class Implicit(eqx.Module):
     max_iterations: int = eqx.field(static=True, default=300)
 
     def __check_init__(self):
-        if self.solver not in ("auto", "dense", "krylov", "aggregate"):
+        if self.solver not in get_args(Solver):
             raise ValueError(
-                "`Implicit(solver)` needs one of 'auto', 'dense', 'krylov', 'aggregate', "
+                f"`Implicit(solver)` needs one of {', '.join(map(repr, get_args(Solver)))}, "
                 f"got {self.solver!r}"
             )
         if self.tol is not None:
@@ -103,7 +79,6 @@ class Implicit(eqx.Module):
         require_count("Implicit", "max_iterations", self.max_iterations)
 
     def memory(self, game: AbstractGame, theta: PyTree, x: Array) -> Memory:
-        """What `pullback` may be given as its first memory."""
         form = self._form(game)
         if form is None:
             return Memory(jnp.zeros(x.size, x.dtype), None)
@@ -123,36 +98,98 @@ class Implicit(eqx.Module):
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:
-        """The cotangent of `theta` for a cotangent of `x*(theta)`, evaluated at `x`.
-
-        `step_size` is that of the step whose face counts: see `AbstractStrategySet.face`.
-        `refresh` says whether an explicit matrix is made anew, where one is remembered.
-        `operator_value` may be given where it is known, as from `log x`.
-        """
         form = self._form(game)
         memory = self.memory(game, theta, x) if memory is None else memory
         computed_value, pull = jax.vjp(game.operator, theta, x)
         operator_value = computed_value if operator_value is None else operator_value
-        face = game.strategy_set.face(x, operator_value, step_size)
-        system = _AdjointSystem(face, lambda v: pull(v)[1])
+        face = game.strategies(theta).face(x, operator_value, step_size)
+        system = _FaceSystem(face, lambda v: pull(v)[1])
         right_side = -face.project(face.scale * cotangent)
         if form is not None:
             cost_scale = jnp.max(jnp.abs(operator_value))
-            reduced = AggregateSystem(form, theta, x, face, cost_scale)
+            reduced = AggregateSystem(form, theta, x, face, cost_scale, adjoint=True)
             memory = self._solve_reduced(reduced, cotangent, memory, refresh)
             dx = reduced.motion(memory.solution, cotangent)
-            w = jnp.where(face.scale > 0, dx / jnp.where(face.scale > 0, face.scale, 1), 0)
-        elif self._explicit(x.size):
-            solution = jnp.linalg.solve(system.matrix(x), right_side.ravel())
-            w, memory = face.project(solution.reshape(x.shape)), Memory(solution, None)
-            dx = face.scale * w
+            w = _unscaled(face, dx)
         else:
-            solution = self._gmres(system, right_side, memory.solution.reshape(x.shape))
-            w, memory = face.project(solution), Memory(solution.ravel(), None)
-            dx = face.scale * w
+            start = memory.solution.reshape(x.shape)
+            w = face.project(self._solve(system, right_side, start))
+            memory, dx = Memory(w.ravel(), None), face.scale * w
         theta_cotangent, pulled = pull(dx)
+        if game.moves:
+            carried = _Carried(face, x, operator_value)
+            _, pull_carried = jax.vjp(lambda theta: carried(game, theta), theta)
+            (theta_cotangent,) = pull_carried((dx, cotangent))
         residual = _relative(system.complete(pulled, w) - right_side, right_side)
         return Pullback(theta_cotangent, residual, face.degenerate, memory)
+
+    def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
+        """An equilibrium `x`, as a function of `theta` and the game that JAX can differentiate.
+
+        With `dx = S w + dx_0`, where `dx_0` follows the constraints that move, `w` solves the
+        system above with the force of both on its right side.
+        """
+        arrays, rest = eqx.partition((game, theta), eqx.is_inexact_array)
+        integers, static = eqx.partition(rest, eqx.is_array)
+
+        @jax.custom_jvp
+        def attached(arrays, integers, x):
+            del arrays, integers
+            return x
+
+        @attached.defjvp
+        def attached_jvp(primals, tangents):
+            arrays, integers, found = primals
+            # Not `found`: what is computed from the answer has derivatives in its turn.
+            x = attached(arrays, integers, found)
+            rest = eqx.combine(integers, static)
+            return x, self._motion(arrays, tangents[0], rest, x)
+
+        return attached(arrays, integers, jax.lax.stop_gradient(x))
+
+    def _motion(self, arrays: PyTree, tangent: PyTree, rest: PyTree, x: Array) -> Array:
+        game, theta = eqx.combine(arrays, rest)
+        value, push = jax.linearize(lambda x: game.operator(theta, x), x)
+        face = jax.lax.stop_gradient(game.strategies(theta).face(x, value, 1.0))
+        carried = _Carried(face, x, value)
+        _, (force, brought) = jax.jvp(
+            lambda arrays: carried(*eqx.combine(arrays, rest)), (arrays,), (tangent,)
+        )
+        form = self._form(game)
+
+        def solve(apply, right_side: Array, *, adjoint: bool) -> Array:
+            if form is None:
+                return self._solve(apply, right_side, jnp.zeros_like(right_side))
+            cost_scale = jnp.max(jnp.abs(value))
+            reduced = AggregateSystem(form, theta, x, face, cost_scale, adjoint=adjoint)
+            pulled = -_unscaled(face, right_side)
+            size = jax.eval_shape(form.aggregate, theta, x).size
+            start = jnp.zeros(size, x.dtype)
+            left = reduced.mismatch(start, pulled)
+            if size <= _DENSE:
+                u = reduced.inverse(size, x.dtype) @ left
+            else:
+                u = self._gmres(reduced, left, start)
+            return _unscaled(face, reduced.motion(u, pulled))
+
+        w = jax.lax.custom_linear_solve(
+            _FaceSystem(face, push),
+            -face.project(face.scale * force),
+            solve=partial(solve, adjoint=False),
+            transpose_solve=partial(solve, adjoint=True),
+        )
+        return brought + face.scale * face.project(w)
+
+    def _solve(self, system: Callable, right_side: Array, start: Array) -> Array:
+        """`w` of the system on the face, whatever the game."""
+        if self.solver == "neumann":
+            return _neumann(system, right_side, self.max_iterations)
+        if self._explicit(right_side.size):
+            eye = jnp.eye(right_side.size, dtype=right_side.dtype)
+            columns = jax.vmap(system)(eye.reshape(-1, *right_side.shape))
+            matrix = columns.reshape(eye.shape).T
+            return jnp.linalg.solve(matrix, right_side.ravel()).reshape(right_side.shape)
+        return self._gmres(system, right_side, start)
 
     def _form(self, game: AbstractGame) -> AggregativeForm | None:
         form = game.aggregative_form
@@ -220,23 +257,77 @@ class Implicit(eqx.Module):
         return Memory(start + correction, inverse)
 
 
-class _AdjointSystem(eqx.Module):
-    """`w -> P (S (∂F/∂x)^T S + R) P w + (1 - P) w`."""
+class _FaceSystem(eqx.Module):
+    """`w -> P (S J S + R) P w + (1 - P) w` for `J = ∂F/∂x` or its transpose."""
 
     face: AbstractFace
-    pull: Callable[[Array], Array]
+    apply: Callable[[Array], Array]
 
     def __call__(self, w: Array) -> Array:
         on_face = self.face.project(w)
-        return self.complete(self.pull(self.face.scale * on_face), on_face) + w - on_face
+        return self.complete(self.apply(self.face.scale * on_face), on_face) + w - on_face
 
-    def complete(self, pulled: Array, w: Array) -> Array:
-        """The system at a `w` on the face whose `(∂F/∂x)^T S w` is known."""
-        return self.face.project(self.face.scale * pulled + self.face.relaxation * w)
+    def complete(self, applied: Array, w: Array) -> Array:
+        """The system at a `w` on the face whose `J S w` is known."""
+        return self.face.project(self.face.scale * applied + self.face.relaxation * w)
 
-    def matrix(self, x: Array) -> Float[Array, "d d"]:
-        columns = jax.vmap(self)(jnp.eye(x.size, dtype=x.dtype).reshape(-1, *x.shape))
-        return columns.reshape(x.size, x.size).T
+
+class _Carried(eqx.Module):
+    """What moves of itself with `theta`: the force at `x`, and `x` with its constraints."""
+
+    face: AbstractFace
+    x: Array
+    operator_value: Array
+
+    def __call__(self, game: AbstractGame, theta: PyTree) -> tuple[Array, Array]:
+        if not game.moves:
+            return game.operator(theta, self.x), self.x
+        constraints = game.strategies(theta).constraints(self.x)
+        at, force = self.face.carry(constraints, self.x, self.operator_value)
+        return game.operator(theta, at) + force, at
+
+
+def _unscaled(face: AbstractFace, dx: Array) -> Array:
+    return jnp.where(face.scale > 0, dx / jnp.where(face.scale > 0, face.scale, 1), 0)
+
+
+def _neumann(system: Callable, right_side: Array, terms: int) -> Array:
+    """`beta sum_j (1 - beta A)^j b` over `terms` terms, `beta` below the inverse of `||A||`."""
+
+    def grow(v, _):
+        v = system(v)
+        size = jnp.linalg.norm(v)
+        return v / jnp.where(size > 0, size, 1), size
+
+    # Power iteration from a start that favours no direction.
+    start = jnp.cos(jnp.arange(right_side.size, dtype=right_side.dtype)).reshape(right_side.shape)
+    _, sizes = jax.lax.scan(grow, start / jnp.linalg.norm(start), length=20)
+    beta = 0.9 / jnp.max(sizes[5:])
+
+    def add(w, _):
+        return w + beta * (right_side - system(w)), None
+
+    return jax.lax.scan(add, jnp.zeros_like(right_side), length=terms)[0]
+
+
+def Neumann(terms: int) -> Implicit:
+    """Implicit differentiation by `terms` terms of the Neumann series of the adjoint system.
+
+    `A^-1 ≈ beta sum_{j < terms} (1 - beta A)^j`: what unrolling as many steps of play would give,
+    without storing them. `beta` is `0.9 / ||A||` by power iteration; the residual tells what the
+    truncation leaves.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum(x**2), ix.Reals())
+        >>> theta = jnp.array([1.0, 2.0])
+        >>> found = ix.hypergradient(problem, theta, theta, sensitivity=ix.Neumann(3))
+        >>> print(found.value.round(3), found.residual.round(3))
+        [1.998 3.996] 0.001
+    """
+    return Implicit("neumann", max_iterations=require_count("Neumann", "terms", terms))
 
 
 def _relative(residual: Array, right_side: Array) -> Float[Array, ""]:

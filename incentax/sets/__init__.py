@@ -4,5 +4,18 @@ from ._base import (
     AbstractStrategySet as AbstractStrategySet,
 )
 from ._box import Box as Box, NonNegative as NonNegative, Reals as Reals
+from ._constraints import (
+    Blocks as Blocks,
+    LinearConstraints as LinearConstraints,
+    Rows as Rows,
+)
+from ._jacobians import (
+    AbstractJacobian as AbstractJacobian,
+    DenseJacobian as DenseJacobian,
+    KKTRows as KKTRows,
+    LowRankJacobian as LowRankJacobian,
+)
+from ._kkt import solve_kkt as solve_kkt
+from ._polyhedron import Polyhedron as Polyhedron
 from ._product import Product as Product
 from ._simplex import Simplex as Simplex

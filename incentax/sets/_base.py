@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ._constraints import LinearConstraints
+
 
 class AbstractSet(eqx.Module):
     """A closed convex set of incentives."""
@@ -40,16 +42,28 @@ class AbstractFace(eqx.Module):
 
     On an active bound nothing moves. `relaxation` is zero on the support of an equilibrium and
     positive on strategies that are on their way out. `degenerate` counts the active constraints
-    without a multiplier: there `x*` has only one-sided derivatives.
+    without a multiplier: there `x*` has only one-sided derivatives. `nearest` is the projection of
+    the step `x - step_size * operator_value`, which is `x` at an equilibrium.
     """
 
     scale: eqx.AbstractVar[Float[Array, "..."]]
     relaxation: eqx.AbstractVar[Float[Array, "..."]]
     degenerate: eqx.AbstractVar[Int[Array, ""]]
+    nearest: eqx.AbstractVar[Float[Array, "..."]]
 
     @abc.abstractmethod
     def project(self, w: Array) -> Array:
         """Orthogonal projection on the motions that stay on the face; symmetric."""
+
+    @abc.abstractmethod
+    def carry(
+        self, constraints: LinearConstraints, x: Array, operator_value: Array
+    ) -> tuple[Array, Array]:
+        """How `x` and the force of its active constraints follow constraints that move.
+
+        A point on the same face under `constraints`, `x` itself while they rest, and the force
+        that the active ones exert there with the multipliers at `x`.
+        """
 
     @abc.abstractmethod
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
@@ -64,6 +78,10 @@ class AbstractStrategySet(AbstractSet):
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...] | None:
         """Shape of `x`, or `None` when any shape will do."""
+
+    @abc.abstractmethod
+    def constraints(self, x: Array) -> LinearConstraints:
+        """The set as linear constraints on an `x` of this shape and dtype, flattened."""
 
     @abc.abstractmethod
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:

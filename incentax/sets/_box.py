@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, require
 from ._base import AbstractFace, AbstractStrategySet
+from ._constraints import bounds_alone, LinearConstraints
 
 
 class BoxFace(AbstractFace):
@@ -17,7 +18,16 @@ class BoxFace(AbstractFace):
     scale: Float[Array, "..."]
     relaxation: Float[Array, "..."]
     degenerate: Int[Array, ""]
+    nearest: Float[Array, "..."]
     free: Bool[Array, "..."]
+    at_lower: Bool[Array, "..."]
+
+    def carry(
+        self, constraints: LinearConstraints, x: Array, operator_value: Array
+    ) -> tuple[Array, Array]:
+        lower, upper = constraints.lower.reshape(x.shape), constraints.upper.reshape(x.shape)
+        bound = jnp.where(self.at_lower, lower, upper)
+        return jnp.where(self.free, x, bound), jnp.zeros_like(operator_value)
 
     def project(self, w: Array) -> Array:
         return jnp.where(self.free, w, 0)
@@ -72,7 +82,21 @@ class Box(AbstractStrategySet):
         at_bound = jnp.minimum(x - lower, upper - x) <= close
         pushed = jnp.abs(operator_value) > close
         degenerate = jnp.sum(at_bound & ~pushed & (lower < upper), dtype=jnp.int32)
-        return BoxFace(free.astype(x.dtype), jnp.zeros_like(x), degenerate, free)
+        at_lower = ~free & (reached <= lower)
+        return BoxFace(
+            scale=free.astype(x.dtype),
+            relaxation=jnp.zeros_like(x),
+            degenerate=degenerate,
+            nearest=jnp.clip(reached, lower, upper),
+            free=free,
+            at_lower=at_lower,
+        )
+
+    def constraints(self, x: Array) -> LinearConstraints:
+        lower, upper = self.lower.astype(x.dtype), self.upper.astype(x.dtype)
+        return bounds_alone(
+            jnp.broadcast_to(lower, x.shape).ravel(), jnp.broadcast_to(upper, x.shape).ravel()
+        )
 
 
 def NonNegative() -> Box:
@@ -116,8 +140,19 @@ class Reals(AbstractStrategySet):
         return jnp.zeros(self.size)
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
-        del operator_value, step_size
-        return BoxFace(jnp.ones_like(x), jnp.zeros_like(x), jnp.int32(0), jnp.ones(x.shape, bool))
+        none = jnp.zeros(x.shape, bool)
+        return BoxFace(
+            scale=jnp.ones_like(x),
+            relaxation=jnp.zeros_like(x),
+            degenerate=jnp.int32(0),
+            nearest=x - step_size * operator_value,
+            free=~none,
+            at_lower=none,
+        )
+
+    def constraints(self, x: Array) -> LinearConstraints:
+        wide = jnp.full(x.size, jnp.inf, x.dtype)
+        return bounds_alone(-wide, wide)
 
 
 def check_shape_of_array(owner: str, name: str, x: PyTree, needed: tuple[int, ...] | None) -> None:

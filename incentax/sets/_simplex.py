@@ -11,33 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from .._checks import require_positive
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
-
-
-class Blocks(eqx.Module):
-    """Consecutive blocks of a flat array: sums over them and values spread over them."""
-
-    ids: Int[Array, " d"]
-    count: int = eqx.field(static=True)
-    # Equal blocks are rows of a matrix, which is several times faster than segment sums.
-    equal_size: int | None = eqx.field(static=True)
-
-    def sum(self, v: Array) -> Array:
-        if self.equal_size is not None:
-            # A product with ones: XLA would fuse a sum into its use and redo it for every entry.
-            rows, ones = v.reshape(self.count, self.equal_size), jnp.ones(self.equal_size, v.dtype)
-            return jnp.matmul(rows, ones, precision=jax.lax.Precision.HIGHEST)
-        return jax.ops.segment_sum(v, self.ids, self.count, indices_are_sorted=True)
-
-    def max(self, v: Array) -> Array:
-        if self.equal_size is not None:
-            return jnp.max(v.reshape(self.count, self.equal_size), axis=1)
-        return jax.ops.segment_max(v, self.ids, self.count, indices_are_sorted=True)
-
-    def spread(self, per_block: Array) -> Array:
-        if self.equal_size is not None:
-            # `jnp.repeat` is ten times slower than this on CPU.
-            return jnp.broadcast_to(per_block[:, None], (self.count, self.equal_size)).ravel()
-        return per_block[self.ids]
+from ._constraints import Blocks, LinearConstraints
 
 
 class SimplexFace(AbstractFace):
@@ -46,19 +20,27 @@ class SimplexFace(AbstractFace):
     scale: Float[Array, " d"]
     relaxation: Float[Array, " d"]
     degenerate: Int[Array, ""]
+    nearest: Float[Array, " d"]
     used: Bool[Array, " d"]
     normal: Float[Array, " d"]
     blocks: Blocks
 
+    def carry(
+        self, constraints: LinearConstraints, x: Array, operator_value: Array
+    ) -> tuple[Array, Array]:
+        level = constraints.equality_level
+        share = level / jax.lax.stop_gradient(level)
+        return x * self.blocks.transpose(share), jnp.zeros_like(operator_value)
+
     def project(self, w: Array) -> Array:
         w = jnp.where(self.used, w, 0)
-        return w - self.normal * self.blocks.spread(self.blocks.sum(self.normal * w))
+        return w - self.normal * self.blocks.transpose(self.blocks(self.normal * w))
 
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
         blocks = self.blocks
         share = jnp.square(self.scale) / jnp.where(self.used, diagonal, 1)
-        mean_share = share / blocks.spread(blocks.sum(share))
-        return lambda g: share * (g - blocks.spread(blocks.sum(mean_share * g)))
+        mean_share = share / blocks.transpose(blocks(share))
+        return lambda g: share * (g - blocks.transpose(blocks(mean_share * g)))
 
 
 class Simplex(AbstractStrategySet):
@@ -114,35 +96,41 @@ class Simplex(AbstractStrategySet):
         check_shape_of_array(owner, name, x, self.shape)
 
     def centre(self) -> Array:
-        sizes = self.blocks.sum(jnp.ones(self.shape, self.total.dtype))
-        return self.blocks.spread(self.total / sizes)
+        sizes = self.blocks(jnp.ones(self.shape, self.total.dtype))
+        return self.blocks.transpose(self.total / sizes)
+
+    def constraints(self, x: Array) -> LinearConstraints:
+        none, zero = jnp.zeros((0, x.size), x.dtype), jnp.zeros(x.size, x.dtype)
+        total = self.total.astype(x.dtype)
+        return LinearConstraints(zero, zero + jnp.inf, self.blocks, total, none, none[:, 0])
 
     def project(self, x: Array) -> Array:
         return _project(x, self.total.astype(x.dtype), self.blocks)
 
     def normalise_log(self, log_x: Array) -> tuple[Array, Array]:
         """`(x, log x)` with `log x` shifted so that every block of `x` has its total."""
-        relative = log_x - self.blocks.spread(self.blocks.max(log_x))
+        relative = log_x - self.blocks.transpose(self.blocks.max(log_x))
         weight = jnp.exp(relative)
-        scale = self.total.astype(log_x.dtype) / self.blocks.sum(weight)
-        spread = self.blocks.spread
+        scale = self.total.astype(log_x.dtype) / self.blocks(weight)
+        spread = self.blocks.transpose
         return weight * spread(scale), relative + spread(jnp.log(scale))
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> SimplexFace:
-        del step_size  # a strategy that is not used stays so under entropic play of any step
+        # The face itself is that of entropic play: what is not used stays so, whatever the step.
         # What a share below rounding does is below rounding: it counts as unused.
-        total = self.blocks.spread(self.total.astype(x.dtype))
+        total = self.blocks.transpose(self.total.astype(x.dtype))
         used = x > jnp.finfo(x.dtype).eps * total
         positive = jnp.where(used, x, 0)
-        mass = self.blocks.spread(self.blocks.sum(positive))
+        mass = self.blocks.transpose(self.blocks(positive))
         cost = jnp.where(used, operator_value, 0)
-        mean = self.blocks.spread(self.blocks.sum(positive * cost)) / mass
+        mean = self.blocks.transpose(self.blocks(positive * cost)) / mass
         close = jnp.sqrt(jnp.finfo(x.dtype).eps)
         tempting = (x <= jnp.finfo(x.dtype).tiny) & (
             operator_value <= mean + close * (1 + jnp.abs(mean))
         )
         return SimplexFace(
             scale=jnp.sqrt(positive),
+            nearest=self.project(x - step_size * operator_value),
             relaxation=jnp.where(used, jnp.maximum(cost - mean, 0), 0),
             degenerate=jnp.sum(tempting, dtype=jnp.int32),
             used=used,
@@ -157,12 +145,12 @@ def _project(x: Array, total: Array, blocks: Blocks) -> Array:
     Optimization Theory and Applications* 50 (1986): drop what the shifted point makes negative
     until nothing is. Shifted first so that the largest entry of a block is 0, which changes nothing
     but keeps that entry from being rounded away."""
-    x = x - blocks.spread(blocks.max(x))
+    x = x - blocks.transpose(blocks.max(x))
 
     def shifted(kept: Array) -> Array:
-        excess = blocks.sum(jnp.where(kept, x, 0)) - total
-        count = blocks.sum(kept.astype(x.dtype))
-        return x - blocks.spread(excess / count)
+        excess = blocks(jnp.where(kept, x, 0)) - total
+        count = blocks(kept.astype(x.dtype))
+        return x - blocks.transpose(excess / count)
 
     def unfinished(carry):
         kept, point = carry
@@ -184,8 +172,8 @@ def _project_jvp(primals, tangents):
     dx, dtotal, _ = tangents
     point = _project(x, total, blocks)
     kept = point > 0
-    count = blocks.sum(kept.astype(x.dtype))
+    count = blocks(kept.astype(x.dtype))
     dx = jnp.zeros_like(x) if dx is None else dx
     dtotal = jnp.zeros_like(total) if dtotal is None else dtotal
-    excess = (blocks.sum(jnp.where(kept, dx, 0)) - dtotal) / count
-    return point, jnp.where(kept, dx - blocks.spread(excess), 0)
+    excess = (blocks(jnp.where(kept, dx, 0)) - dtotal) / count
+    return point, jnp.where(kept, dx - blocks.transpose(excess), 0)

@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._checks import require_positive
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse
-from ..sets import AbstractStrategySet, Simplex
+from ..sets import Simplex
 from ._network import Demand, Network
 from ._paths import PathSet
 
@@ -151,7 +151,7 @@ class RoutingGame(AbstractGame):
         return QuantalResponse(AggregativeGame(self.costs, self.flows, self.simplex), self.eta)
 
     @property
-    def strategy_set(self) -> AbstractStrategySet:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def strategy_set(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.simplex
 
     def unchecked_operator(self, theta: Array, x: Array) -> Array:
@@ -159,6 +159,10 @@ class RoutingGame(AbstractGame):
 
     def log_operator(self, theta: Array, x: Array, log_x: Array) -> Array:
         return self.logit.log_operator(theta, x, log_x)
+
+    @property
+    def entropic(self) -> Bool[Array, ""]:
+        return self.logit.entropic
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

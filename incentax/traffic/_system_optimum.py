@@ -50,6 +50,6 @@ def system_optimum(game: RoutingGame, *, max_steps: int = 3000) -> SystemOptimum
     costs = _MarginalCosts(game)
     x = solve_equilibrium(Game(costs, simplex), None, max_steps=max_steps, throw=False).x
     value = costs(None, x) * game.flows.trips.astype(x.dtype)
-    best = simplex.blocks.spread(-simplex.blocks.max(-value))
+    best = simplex.blocks.transpose(-simplex.blocks.max(-value))
     total = game.total_travel_time(None, x)
     return SystemOptimum(x, total, jnp.sum((value - best) * x) / total)

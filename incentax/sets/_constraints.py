@@ -1,0 +1,86 @@
+"""Linear constraints: the form in which every strategy set can be written."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class AbstractRows(eqx.Module):
+    """The matrix `C` of linear equalities `C x = d`."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " rows"]:
+        """`C x`."""
+
+    @abc.abstractmethod
+    def transpose(self, y: Float[Array, " rows"]) -> Float[Array, " d"]:
+        """`C^T y`."""
+
+    @abc.abstractmethod
+    def dense(self, dtype: jnp.dtype) -> Float[Array, "rows d"]:
+        """The matrix itself."""
+
+
+class Rows(AbstractRows):
+    """A dense matrix; no rows at all when there is no equality."""
+
+    matrix: Float[Array, "rows d"]
+
+    def __call__(self, x: Array) -> Array:
+        return self.matrix.astype(x.dtype) @ x
+
+    def transpose(self, y: Array) -> Array:
+        return y @ self.matrix.astype(y.dtype)
+
+    def dense(self, dtype: jnp.dtype) -> Array:
+        return self.matrix.astype(dtype)
+
+
+class Blocks(AbstractRows):
+    """Consecutive blocks of a flat array: sums over them and values spread over them."""
+
+    ids: Int[Array, " d"]
+    count: int = eqx.field(static=True)
+    # Equal blocks are rows of a matrix, which is several times faster than segment sums.
+    equal_size: int | None = eqx.field(static=True)
+
+    def __call__(self, x: Array) -> Array:
+        if self.equal_size is not None:
+            # A product with ones: XLA would fuse a sum into its use and redo it for every entry.
+            rows, ones = x.reshape(self.count, self.equal_size), jnp.ones(self.equal_size, x.dtype)
+            return jnp.matmul(rows, ones, precision=jax.lax.Precision.HIGHEST)
+        return jax.ops.segment_sum(x, self.ids, self.count, indices_are_sorted=True)
+
+    def max(self, v: Array) -> Array:
+        if self.equal_size is not None:
+            return jnp.max(v.reshape(self.count, self.equal_size), axis=1)
+        return jax.ops.segment_max(v, self.ids, self.count, indices_are_sorted=True)
+
+    def transpose(self, y: Array) -> Array:
+        if self.equal_size is not None:
+            # `jnp.repeat` is ten times slower than this on CPU.
+            return jnp.broadcast_to(y[:, None], (self.count, self.equal_size)).ravel()
+        return y[self.ids]
+
+    def dense(self, dtype: jnp.dtype) -> Array:
+        return (self.ids[None, :] == jnp.arange(self.count)[:, None]).astype(dtype)
+
+
+class LinearConstraints(eqx.Module):
+    """`{x : lower <= x <= upper, C x = d, A x <= b}` for a flat `x`."""
+
+    lower: Float[Array, " d"]
+    upper: Float[Array, " d"]
+    equality: AbstractRows
+    equality_level: Float[Array, " rows"]
+    inequality: Float[Array, "more d"]
+    inequality_level: Float[Array, " more"]
+
+
+def bounds_alone(lower: Array, upper: Array) -> LinearConstraints:
+    """Bounds without equalities or inequalities."""
+    none, no_rows = jnp.zeros(0, lower.dtype), jnp.zeros((0, lower.size), lower.dtype)
+    return LinearConstraints(lower, upper, Rows(no_rows), none, no_rows, none)
