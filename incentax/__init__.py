@@ -8,7 +8,7 @@ how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `th
 """
 
 from . import noise as noise, problems as problems, schedules as schedules, traffic as traffic
-from ._results import RESULTS as RESULTS
+from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .design import (
     design as design,
     DesignAndPlay as DesignAndPlay,

@@ -31,3 +31,21 @@ class RESULTS(eqx.Enumeration):
         "The operator or the objective is not finite at the start. Check the user's functions at "
         "`theta0` and `x0`."
     )
+    not_stationary = (
+        "The designer stopped at a point that is not stationary: `.objective` is the best that it "
+        "found and `.stationarity` what is left of the gradient. Raise `steps` if they were used "
+        "up; else try other `starts`, scale `theta` so that its entries are of one size, or check "
+        "the objective's derivative with `ix.certify`."
+    )
+
+
+class ENDINGS(eqx.Enumeration):
+    """What a designer found, in `.ending` of its solution."""
+
+    stationary = "stationary: the gradient vanishes"
+    at_bounds = "stationary: what is left of the gradient points out of the incentive set"
+    kink = (
+        "at a kink: an active set changes there, and no direction that was tried around it improves"
+    )
+    not_stationary = "not stationary"
+    not_examined = "the scheme's number of steps is done; `ix.certify` examines where it ended"

@@ -2,10 +2,7 @@ from ._design import (
     advance as advance,
     as_record as as_record,
     design as design,
-    DesignFailure as DesignFailure,
-    DesignSolution as DesignSolution,
     finish as finish,
-    History as History,
     Record as Record,
     start as start,
 )
@@ -20,4 +17,10 @@ from ._scheme import (
     AbstractScheme as AbstractScheme,
     AbstractSchemeState as AbstractSchemeState,
     SchemeInfo as SchemeInfo,
+)
+from ._solution import (
+    DesignFailure as DesignFailure,
+    DesignSolution as DesignSolution,
+    History as History,
+    raise_unless_designed as raise_unless_designed,
 )

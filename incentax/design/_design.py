@@ -5,14 +5,16 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count
-from .._results import RESULTS
+from .._checks import require_count
+from .._results import ENDINGS, RESULTS
 from .._tree import as_pytree_function, tree_finite, tree_where
 from ..equilibrium import natural_residual
+from ._accurate import design_accurately
 from ._problem import DesignProblem
 from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
+from ._solution import DesignSolution, History, raise_unless_designed
 
 
 class Record(eqx.Module):
@@ -33,51 +35,6 @@ class Record(eqx.Module):
         self.observe = as_pytree_function(_nothing if observe is None else observe)
 
 
-class History(eqx.Module):
-    """One row a recorded step, NaN from the step on at which a run broke off.
-
-    - `step`: number of steps done.
-    - `objective`, `residual`: at the pair `(theta, x)` after that step.
-    - `info`: the scheme's own figures, see [`SchemeInfo`][].
-    - `observed`: what `Record.observe` returned.
-    """
-
-    step: Int[Array, " rows"]
-    objective: Float[Array, " rows"]
-    residual: Float[Array, " rows"]
-    info: SchemeInfo
-    observed: PyTree
-
-
-class DesignSolution(eqx.Module):
-    """Answer of [`design`][].
-
-    - `theta`, `x`: the last finite incentive and strategy. In a single loop `x` is where play
-      stands, not the exact equilibrium: `residual` tells how far it is from it.
-    - `objective`, `residual`: at `(theta, x)`.
-    - `steps`: number of finite steps done.
-    - `history`: see [`History`][].
-    - `result`: an entry of `ix.RESULTS`. For a scheme with a fixed number of steps, successful
-      means that all were done and finite; convergence is for `residual` and `history` to show.
-    """
-
-    theta: PyTree
-    x: Array
-    objective: Float[Array, ""]
-    residual: Float[Array, ""]
-    steps: Int[Array, ""]
-    history: History
-    result: RESULTS
-
-
-class DesignFailure(RuntimeError):
-    """Raised by [`design`][] with the broken-off run, history included, in `.solution`."""
-
-    def __init__(self, message: str, solution: DesignSolution):
-        super().__init__(message)
-        self.solution = solution
-
-
 class Progress(eqx.Module):
     """A run between two chunks: the scheme's state, steps done, and how it stands."""
 
@@ -89,29 +46,40 @@ class Progress(eqx.Module):
 def design(
     problem: DesignProblem,
     theta0: PyTree,
-    scheme: AbstractScheme,
+    scheme: AbstractScheme | None = None,
     *,
     x0: Array | None = None,
-    steps: int = 1000,
+    steps: int | None = None,
+    starts: int | None = None,
     key: PRNGKeyArray | None = None,
     record: int | Record | None = None,
     throw: bool = True,
 ) -> DesignSolution:
-    """Minimises `objective(theta, x*(theta))` over the incentive set by `scheme`.
+    """Minimises `objective(theta, x*(theta))` over the incentive set.
 
-    One `lax.scan` of `scheme.step`; step `k` draws from `jax.random.fold_in(key, k)`. Works under
-    `jit`, and under `vmap` over `theta0`, `x0`, `key` and the arrays of the problem.
+    Without a scheme, accurately: sequential quadratic steps on the gradient of the exact
+    equilibrium, with a line search, after a homotopy in which the complementarity of the lower
+    level is smoothed and sharpened again; from several starts where that is cheap. `.ending` tells
+    what was found. With a scheme, one `lax.scan` of `scheme.step`; step `k` draws from
+    `jax.random.fold_in(key, k)`. Works under `jit`, and under `vmap` over `theta0`, `x0`, `key`
+    and the arrays of the problem.
 
     **Arguments:**
 
     - `problem`, `theta0`: the problem and a start in its incentive set.
-    - `scheme`: such as [`DesignAndPlay`][].
+    - `scheme`: such as [`DesignAndPlay`][] or [`DoubleLoop`][]; accurate when left out.
     - `x0`: where agents start; the centre of the strategy set when left out.
-    - `steps`: number of steps, at least 1.
-    - `key`: typed key (`jax.random.key`), needed if the scheme draws random numbers.
-    - `record`: every how many steps the history gets a row (1 when left out), or a [`Record`][].
-    - `throw`: raise when the run turns non-finite, or return what there is with the reason in
-      `.result`.
+    - `steps`: number of steps, at least 1; when left out 1,000 of a scheme, and at most 400 of the
+      accurate designer from each start.
+    - `starts`: without a scheme, number of starts: `theta0` and points ever wider around it, or
+      in its box. When left out 16 where `theta` and `x` have up to 64 entries together, 4 up to
+      250, and 1 beyond.
+    - `key`: typed key (`jax.random.key`), needed if the scheme draws random numbers. Without a
+      scheme it draws the starts.
+    - `record`: every how many steps the history gets a row (1 when left out), or a [`Record`][];
+      the accurate designer has a row for each step from its best start.
+    - `throw`: raise when the run turns non-finite or ends at a point that is not stationary, or
+      return what there is with the reason in `.result`.
 
     **Raises** `ValueError` for a wrong argument, [`DesignFailure`][] (a `RuntimeError` that
     carries the run so far) when the run turns non-finite and `throw`. Inside a user's own `jit`
@@ -127,7 +95,13 @@ def design(
         >>> solution.theta.round(4).tolist(), solution.history.step.tolist()
         ([3.0], [100, 200])
     """
-    steps = require_count("design", "steps", steps)
+    if scheme is None:
+        return design_accurately(problem, theta0, x0, steps, starts, key, record, throw)
+    if starts is not None:
+        raise ValueError(
+            f"`design(starts=...)` needs the accurate designer, without a scheme, got {starts}"
+        )
+    steps = require_count("design", "steps", 1000 if steps is None else steps)
     record = as_record(record)
     progress = start(problem, theta0, scheme, x0, key)
     rows = -(-steps // record.every)
@@ -253,15 +227,7 @@ def finish(
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
     solution = _finish(problem, scheme, progress, history)
-    if not throw:
-        return solution
-    successful = solution.result == RESULTS.successful
-    if is_traced(solution):
-        return solution.result.error_if(solution, ~successful)
-    if not jnp.all(successful):
-        message = f"{RESULTS[solution.result]} (the run broke off after step {solution.steps})"
-        raise DesignFailure(message, solution)
-    return solution
+    return raise_unless_designed(solution, throw)
 
 
 @eqx.filter_jit
@@ -284,6 +250,8 @@ def _finish(
         residual=residual,
         steps=progress.steps,
         history=history,
+        stationarity=jnp.full_like(objective, jnp.nan),
+        ending=ENDINGS.not_examined,
         result=RESULTS.where(ended, verdict, progress.result),
     )
 

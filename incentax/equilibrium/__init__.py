@@ -1,9 +1,10 @@
 from ._door import inside as inside, strategy_at_door as strategy_at_door
-from ._newton import Newton as Newton
+from ._newton import jacobian_of as jacobian_of, Newton as Newton
 from ._residual import natural_residual as natural_residual
 from ._solve import (
     Equilibrium as Equilibrium,
     find_equilibrium as find_equilibrium,
+    known_entropic as known_entropic,
     raise_unless_successful as raise_unless_successful,
     solve_equilibrium as solve_equilibrium,
 )

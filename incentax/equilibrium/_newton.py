@@ -90,7 +90,7 @@ class Newton(eqx.Module):
             return game.operator(theta, flat.reshape(x.shape)).ravel()
 
         def linearise(flat: Array) -> tuple[Array, AbstractJacobian]:
-            return operator(flat), _jacobian(game, theta, flat.reshape(x.shape))
+            return operator(flat), jacobian_of(game, theta, flat.reshape(x.shape))
 
         point, residual, steps = solve_kkt(
             linearise,
@@ -112,7 +112,8 @@ def _low_rank(game: AbstractGame, theta: PyTree, x: Array) -> bool:
     return 2 * jax.eval_shape(form.aggregate, theta, x).size <= x.size
 
 
-def _jacobian(game: AbstractGame, theta: PyTree, x: Array) -> AbstractJacobian:
+def jacobian_of(game: AbstractGame, theta: PyTree, x: Array) -> AbstractJacobian:
+    """`∂F/∂x` of a flat `x`, with the structure of an aggregate where there is one."""
     form = game.aggregative_form
     if form is None or not _low_rank(game, theta, x):
         matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x)
@@ -201,7 +202,7 @@ def _logarithmic_direction(
     """The Newton step in `log x` towards equal costs in every block."""
     # A strategy that underflows still has a cost and a logarithm that moves.
     x = jnp.maximum(state.point.x, 1e20 * jnp.finfo(state.point.x.dtype).tiny)
-    constraints, jacobian = simplex.constraints(x), _jacobian(game, theta, x)
+    constraints, jacobian = simplex.constraints(x), jacobian_of(game, theta, x)
     one, none = jnp.ones_like(x), constraints.inequality_level
     level = jnp.zeros_like(constraints.equality_level)
     if isinstance(jacobian, LowRankJacobian):

@@ -9,6 +9,11 @@ from ._constraints import (
     LinearConstraints as LinearConstraints,
     Rows as Rows,
 )
+from ._interior import (
+    interior_start as interior_start,
+    InteriorPoint as InteriorPoint,
+    solve_central as solve_central,
+)
 from ._jacobians import (
     AbstractJacobian as AbstractJacobian,
     DenseJacobian as DenseJacobian,

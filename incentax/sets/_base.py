@@ -26,6 +26,10 @@ class AbstractSet(eqx.Module):
     def check_shape(self, owner: str, name: str, x: PyTree) -> None:
         """Raises `ValueError` when `x` cannot be a point of the set, whatever its values."""
 
+    @abc.abstractmethod
+    def constraints(self, x: PyTree) -> LinearConstraints:
+        """The set as linear constraints on an `x` of this shape and dtype, flattened."""
+
     def violation(self, x: PyTree) -> Float[Array, ""]:
         """`max |x - project(x)|`: 0 inside, and NaN where `x` is."""
         moved = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b), initial=0.0), x, self.project(x))
@@ -78,10 +82,6 @@ class AbstractStrategySet(AbstractSet):
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...] | None:
         """Shape of `x`, or `None` when any shape will do."""
-
-    @abc.abstractmethod
-    def constraints(self, x: Array) -> LinearConstraints:
-        """The set as linear constraints on an `x` of this shape and dtype, flattened."""
 
     @abc.abstractmethod
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:

@@ -18,6 +18,10 @@ class AbstractJacobian(eqx.Module):
     def factor(self, rows: "KKTRows", constraints: LinearConstraints) -> Callable:
         """The map from right sides `(g_x, g_y, g_z)` to the solution `(dx, dy, dz)`."""
 
+    @abc.abstractmethod
+    def transpose(self) -> "AbstractJacobian":
+        """`(∂F/∂x)^T`."""
+
 
 class KKTRows(eqx.Module):
     """Weights of a linearised KKT system.
@@ -37,6 +41,9 @@ class DenseJacobian(AbstractJacobian):
     """An explicit matrix."""
 
     matrix: Float[Array, "d d"]
+
+    def transpose(self) -> "DenseJacobian":
+        return DenseJacobian(self.matrix.T)
 
     def factor(self, rows: KKTRows, constraints: LinearConstraints) -> Callable:
         j = self.matrix
@@ -85,6 +92,9 @@ class LowRankJacobian(AbstractJacobian):
     own: Float[Array, " d"]
     sent: Float[Array, "d m"]
     felt: Float[Array, "m d"]
+
+    def transpose(self) -> "LowRankJacobian":
+        return LowRankJacobian(self.own, self.felt.T, self.sent.T)
 
     def factor(self, rows: KKTRows, constraints: LinearConstraints) -> Callable:
         # Where agents feel nothing but the aggregate, the solution nearest to where they are.

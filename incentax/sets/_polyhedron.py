@@ -13,8 +13,9 @@ from .._checks import as_float, is_traced, require
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
 from ._constraints import LinearConstraints, Rows
+from ._interior import KKTPoint
 from ._jacobians import DenseJacobian
-from ._kkt import KKTPoint, solve_kkt
+from ._kkt import solve_kkt
 
 
 class PolyhedronFace(AbstractFace):

@@ -1,9 +1,12 @@
 """A set for every leaf of an incentive that is a pytree."""
 
 import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import block_diag
 from jaxtyping import PyTree
 
 from ._base import AbstractSet
+from ._constraints import LinearConstraints, Rows
 
 
 class Product(AbstractSet):
@@ -28,6 +31,19 @@ class Product(AbstractSet):
 
     def project(self, x: PyTree) -> PyTree:
         return jax.tree.map(lambda s, part: s.project(part), self.sets, x, is_leaf=_is_set)
+
+    def constraints(self, x: PyTree) -> LinearConstraints:
+        leaves, structure = jax.tree.flatten(self.sets, is_leaf=_is_set)
+        parts = [s.constraints(part) for s, part in zip(leaves, structure.flatten_up_to(x))]
+        dtype = jnp.result_type(*(part.lower for part in parts))
+        return LinearConstraints(
+            jnp.concatenate([part.lower for part in parts]),
+            jnp.concatenate([part.upper for part in parts]),
+            Rows(block_diag(*(part.equality.dense(dtype) for part in parts))),
+            jnp.concatenate([part.equality_level for part in parts]),
+            block_diag(*(part.inequality for part in parts)),
+            jnp.concatenate([part.inequality_level for part in parts]),
+        )
 
     def centre(self) -> PyTree:
         return jax.tree.map(lambda s: s.centre(), self.sets, is_leaf=_is_set)

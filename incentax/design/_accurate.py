@@ -1,0 +1,120 @@
+"""The accurate designer: a search from each start, and an examination of the best."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from .._checks import require_count
+from ..equilibrium import known_entropic, natural_residual
+from ._examine import examine
+from ._problem import DesignProblem
+from ._scheme import SchemeInfo
+from ._search import Search, search
+from ._smoothed import is_smoothable
+from ._solution import DesignSolution, History, raise_unless_designed
+
+
+def design_accurately(
+    problem: DesignProblem,
+    theta0: PyTree,
+    x0: Array | None,
+    steps: int | None,
+    starts: int | None,
+    key: PRNGKeyArray | None,
+    record: object,
+    throw: bool,
+) -> DesignSolution:
+    """`design` without a scheme."""
+    if not isinstance(problem, DesignProblem):
+        raise TypeError(f"`design(problem)` needs a `DesignProblem`, got {problem!r}")
+    if record is not None:
+        raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
+    steps = require_count("design", "steps", 400 if steps is None else steps)
+    theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
+    size = x.size + sum(leaf.size for leaf in jax.tree.leaves(theta))
+    if starts is None:
+        starts = 16 if size <= 64 else 4 if size <= 250 else 1
+    starts = require_count("design", "starts", starts)
+    key = jax.random.key(0) if key is None else key
+    entropic = known_entropic(problem.game)
+    smooth = is_smoothable(problem, theta, x, entropic)
+    solution = _best_of_starts(problem, theta, x, steps, starts, key, smooth, entropic)
+    return raise_unless_designed(solution, throw)
+
+
+@eqx.filter_jit
+def _best_of_starts(
+    problem: DesignProblem,
+    theta: PyTree,
+    x: Array,
+    steps: int,
+    starts: int,
+    key: PRNGKeyArray,
+    smooth: bool,
+    entropic: bool | None,
+) -> DesignSolution:
+    key_starts, key_probes = jax.random.split(key)
+
+    def from_start(theta: PyTree):
+        return search(problem, theta, x, steps, smooth=smooth, entropic=entropic)
+
+    # One after another: a lane of a vmapped search would do the work of every branch of every
+    # other lane.
+    ends = jax.lax.map(from_start, _spread_starts(problem, theta, starts, key_starts))
+    best = jnp.argmin(jnp.where(jnp.isnan(ends.objective), jnp.inf, ends.objective))
+    end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
+    found = examine(problem, end, theta, key_probes, entropic)
+    residual = natural_residual(problem.game, found.theta, found.x)
+    unknown = jnp.full(steps, jnp.nan, end.rows.dtype)
+    info = SchemeInfo(
+        design_step=end.rows[:, 2],
+        play_step=unknown,
+        largest_cost=unknown,
+        objective=end.rows[:, 0],
+        gradient=end.rows[:, 1],
+        gradient_residual=unknown,
+        degenerate=jnp.zeros(steps, jnp.int32),
+    )
+    history = History(
+        step=jnp.arange(1, steps + 1, dtype=jnp.int32),
+        objective=end.rows[:, 0],
+        residual=unknown.at[end.steps - 1].set(residual),
+        info=info,
+        observed=None,
+    )
+    return DesignSolution(
+        theta=found.theta,
+        x=found.x,
+        objective=found.objective,
+        residual=residual,
+        steps=end.steps,
+        history=history,
+        stationarity=found.stationarity,
+        ending=found.ending,
+        result=found.result,
+    )
+
+
+def _spread_starts(problem: DesignProblem, theta: PyTree, starts: int, key: PRNGKeyArray) -> PyTree:
+    """`theta` and points around it, along a leading axis: in the box where there is one, else
+    normal with a width from 1 to 10 times the size of `theta`; all in the incentive set."""
+    flat, unravel = ravel_pytree(theta)
+    incentives = problem.incentive_set.constraints(theta)
+    width = incentives.upper - incentives.lower
+    boxed = jnp.isfinite(width)
+    low = jnp.where(boxed, incentives.lower, 0)
+
+    def one(index: Array) -> PyTree:
+        key_box, key_wide = jax.random.split(jax.random.fold_in(key, index))
+        inside = low + jnp.where(boxed, width, 0) * jax.random.uniform(
+            key_box, flat.shape, flat.dtype
+        )
+        share = index.astype(flat.dtype) / max(starts - 1, 1)
+        spread = jnp.maximum(jnp.max(jnp.abs(flat)), 1) * 10.0**share
+        wide = flat + spread * jax.random.normal(key_wide, flat.shape, flat.dtype)
+        point = problem.incentive_set.project(unravel(jnp.where(boxed, inside, wide)))
+        return jax.tree.map(lambda a, b: jnp.where(index == 0, a, b), theta, point)
+
+    return jax.vmap(one)(jnp.arange(starts))

@@ -1,0 +1,253 @@
+"""The accurate designer: sequential quadratic steps along a smoothing homotopy."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._results import RESULTS
+from .._tree import tree_where
+from ..equilibrium import find_equilibrium
+from ..sensitivity import Implicit
+from ..sets import DenseJacobian, InteriorPoint, solve_kkt
+from ._problem import DesignProblem, evaluate_hypergradient
+from ._smoothed import evaluate_smoothed, start_point
+
+# Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
+_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14)
+_STEPS_A_LEVEL = 25
+
+
+class Search(eqx.Module):
+    """Where a run of the designer stands: a point, a model of the objective, and its best point.
+
+    - `theta`: flat. `objective`, `gradient`, `hessian`: of the level's objective there.
+    - `x`: the last exact equilibrium, and whether it was `degenerate`; `central`: the last point
+      of the central path, whose products are in units of `scale`.
+    - `level`: which smoothing; `fresh`: its objective has not been evaluated yet.
+    - `rows`: objective, norm of its gradient and length of every step.
+    """
+
+    theta: Float[Array, " p"]
+    objective: Float[Array, ""]
+    gradient: Float[Array, " p"]
+    hessian: Float[Array, "p p"]
+    x: Array
+    central: InteriorPoint | None
+    degenerate: Int[Array, ""]
+    scale: Float[Array, ""]
+    level: Int[Array, ""]
+    fresh: Bool[Array, ""]
+    level_steps: Int[Array, ""]
+    steps: Int[Array, ""]
+    rows: Float[Array, "steps 3"]
+
+
+class Evaluation(eqx.Module):
+    objective: Array
+    gradient: Array
+    x: Array
+    central: InteriorPoint | None
+    degenerate: Array
+
+
+class ExactObjective(eqx.Module):
+    """The objective and its gradient at the exact equilibrium; infinite where none is found."""
+
+    problem: DesignProblem
+    like: PyTree
+    entropic: bool | None = eqx.field(static=True)
+
+    def __call__(self, theta: Array, x: Array, central: InteriorPoint | None) -> Evaluation:
+        incentive = ravel_pytree(self.like)[1](theta)
+        found_x, _, result = find_equilibrium(
+            self.problem.game, incentive, x, None, 1e-10, 20_000, self.entropic
+        )
+        found = evaluate_hypergradient(self.problem, incentive, found_x, Implicit())
+        gradient = ravel_pytree(found.value)[0].astype(theta.dtype)
+        solved = (result == RESULTS.successful) & jnp.isfinite(found.objective)
+        return Evaluation(
+            objective=jnp.where(solved, found.objective, jnp.inf),
+            gradient=gradient,
+            x=jnp.where(solved, found_x, x),
+            central=central,
+            degenerate=found.degenerate,
+        )
+
+
+def search(
+    problem: DesignProblem,
+    theta0: PyTree,
+    x0: Array,
+    max_steps: int,
+    *,
+    smooth: bool,
+    entropic: bool | None,
+) -> Search:
+    """Minimises along the levels of smoothing, the last of them exact."""
+    flat0, unravel = ravel_pytree(theta0)
+    incentives = problem.incentive_set.constraints(theta0)
+    dtype, size = flat0.dtype, flat0.size
+
+    exact = ExactObjective(problem, theta0, entropic)
+
+    # The first level only looks where the start lies; the last one is exact again.
+    last = len(_LEVELS) + 1 if smooth else 0
+    relative = jnp.asarray((0.0, *_LEVELS, 0.0), dtype)
+
+    def smoothed(theta: Array, before: Evaluation, mu: Array) -> Evaluation:
+        incentive = unravel(theta)
+        assert before.central is not None
+        found = evaluate_smoothed(problem, incentive, before.central, x0.shape, mu)
+        gradient, _ = ravel_pytree(found.gradient)
+        solved = jnp.isfinite(found.objective) & jnp.all(jnp.isfinite(gradient))
+        central = tree_where(solved, found.point, before.central)
+        objective = jnp.where(solved, found.objective, jnp.inf)
+        return Evaluation(objective, gradient.astype(dtype), before.x, central, jnp.int32(0))
+
+    def evaluate(theta: Array, before: Evaluation, level: Array, scale: Array) -> Evaluation:
+        if not smooth:
+            return exact(theta, before.x, before.central)
+        return jax.lax.cond(
+            (level == 0) | (level == last),
+            lambda: exact(theta, before.x, before.central),
+            lambda: smoothed(theta, before, scale * relative[level]),
+        )
+
+    def quadratic_step(now: Search) -> tuple[Array, Array]:
+        """`argmin g'd + d'Bd/2` over the incentive set, and the decrease that it promises."""
+
+        def slope(theta):
+            return now.gradient + now.hessian @ (theta - now.theta)
+
+        point, _, _ = solve_kkt(
+            lambda theta: (slope(theta), DenseJacobian(now.hessian)),
+            slope,
+            incentives,
+            now.theta,
+            tol=1e-10,
+            max_steps=60,
+        )
+        step = point.x - now.theta
+        return step, -(now.gradient @ step + step @ now.hessian @ step / 2)
+
+    def advance(now: Search) -> Search:
+        step, promised = quadratic_step(now)
+        slope = now.gradient @ step
+        step = jnp.where(now.fresh, 0, step)
+        before = Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
+
+        def shorter(carry):
+            length, _, _, tries = carry
+            length = length / jnp.where(tries < 3, 2, 5)
+            found = evaluate(now.theta + length * step, before, now.level, now.scale)
+            fine = found.objective <= now.objective + 1e-4 * length * slope
+            return length, found, fine | now.fresh, tries + 1
+
+        def searching(carry):
+            _, _, fine, tries = carry
+            return ~fine & (tries < 14)
+
+        first = jnp.asarray(2.0, dtype), before, jnp.asarray(False), jnp.int32(0)
+        length, found, fine, _ = jax.lax.while_loop(searching, shorter, first)
+        taken = fine & ~now.fresh
+        theta = jnp.where(taken, now.theta + length * step, now.theta)
+        moved, bent = theta - now.theta, found.gradient - now.gradient
+        hessian = jnp.where(taken, _updated(now.hessian, moved, bent), now.hessian)
+        # A first model: a step that changes theta by a tenth of its size.
+        size_of = jnp.maximum(jnp.max(jnp.abs(found.gradient)), jnp.finfo(dtype).tiny)
+        first_model = jnp.eye(size, dtype=dtype) * size_of / (0.1 * _width(incentives, theta))
+        hessian = jnp.where(now.fresh & (now.level <= 1), first_model, hessian)
+        decrease = jnp.where(taken, now.objective - found.objective, 0)
+        least = _least(now.level, last) * jnp.abs(found.objective)
+        on_level = jnp.where(now.level == last, max_steps, _STEPS_A_LEVEL)
+        done = ~now.fresh & (
+            ~fine | (promised <= least) | (decrease <= least) | (now.level_steps >= on_level)
+        )
+        looked = now.fresh & (now.level == 0) & (last > 0)
+        done = done | looked
+        # What was found of a trial that was not taken is no part of the point.
+        found = tree_where(fine, found, before)
+        scale, central = now.scale, found.central
+        if smooth:
+            scale = jnp.where(looked, _scale(problem, unravel(theta), found.x), scale)
+            central = tree_where(looked, start_point(problem, unravel(theta), found.x), central)
+        row = jnp.stack([found.objective, jnp.linalg.norm(found.gradient), jnp.linalg.norm(moved)])
+        return Search(
+            theta=theta,
+            objective=found.objective,
+            gradient=found.gradient,
+            hessian=hessian,
+            x=found.x,
+            central=central,
+            degenerate=found.degenerate,
+            scale=scale,
+            level=now.level + done,
+            fresh=done,
+            level_steps=jnp.where(done, 0, now.level_steps + ~now.fresh),
+            steps=now.steps + 1,
+            rows=now.rows.at[now.steps].set(row),
+        )
+
+    zero = jnp.int32(0)
+    central = start_point(problem, theta0, x0) if smooth else None
+    start = Search(
+        theta=flat0,
+        objective=jnp.asarray(jnp.inf, dtype),
+        gradient=jnp.zeros(size, dtype),
+        hessian=jnp.eye(size, dtype=dtype),
+        x=x0,
+        central=central,
+        degenerate=zero,
+        scale=jnp.ones((), dtype),
+        level=zero,
+        fresh=jnp.asarray(True),
+        level_steps=zero,
+        steps=zero,
+        rows=jnp.full((max_steps, 3), jnp.nan, dtype),
+    )
+
+    def going_on(now: Search) -> Array:
+        return (now.level <= last) & (now.steps < max_steps)
+
+    return jax.lax.while_loop(going_on, advance, start)
+
+
+def _least(level: Array, last: int) -> Array:
+    """Decrease, relative to the objective, below which a level is done."""
+    return jnp.where(level == last, 1e-15, jnp.where(level >= last - 4, 1e-12, 1e-6))
+
+
+def _scale(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
+    """Size of a product of complementary quantities."""
+    value = problem.game.operator(theta, x)
+    sizes = [jnp.mean(jnp.abs(jnp.where(jnp.isfinite(v), v, 1))) for v in (x, value)]
+    return jnp.maximum(sizes[0], 1e-2) * jnp.maximum(sizes[1], 1e-2)
+
+
+def _width(incentives, theta: Array) -> Array:
+    width = incentives.upper - incentives.lower
+    size = jnp.maximum(1.0, jnp.max(jnp.abs(theta)))
+    return jnp.min(jnp.where(jnp.isfinite(width) & (width > 0), width, size), initial=jnp.inf)
+
+
+def _updated(hessian: Array, moved: Array, bent: Array) -> Array:
+    """BFGS with Powell's damping, so that the model stays convex."""
+    curvature = moved @ bent
+    image = hessian @ moved
+    quadratic = moved @ image
+    share = jnp.where(
+        curvature >= 0.2 * quadratic,
+        1.0,
+        0.8 * quadratic / jnp.where(quadratic > curvature, quadratic - curvature, 1),
+    )
+    damped = share * bent + (1 - share) * image
+    bend = moved @ damped
+    fine = (quadratic > 0) & (bend > 0)
+    updated = (
+        hessian
+        - jnp.outer(image, image) / jnp.where(fine, quadratic, 1)
+        + jnp.outer(damped, damped) / jnp.where(fine, bend, 1)
+    )
+    return jnp.where(fine & jnp.all(jnp.isfinite(updated)), updated, hessian)

@@ -1,0 +1,96 @@
+"""The design objective on the central path, where it is smooth."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ..equilibrium import jacobian_of, Newton
+from ..sets import interior_start, InteriorPoint, KKTRows, Reals, solve_central
+from ._problem import DesignProblem
+
+
+class Smoothed(eqx.Module):
+    """`f(theta, x_mu(theta))` with its gradient, and the central point `x_mu` itself.
+
+    `x_mu` solves the KKT system of the lower level with every complementary product equal to
+    `mu`; Facchinei and Pang (2003), chapter 11; Facchinei, Jiang, Qi, *Mathematical Programming*
+    85 (1999), for the use in design. As `mu -> 0` it tends to the equilibrium.
+    """
+
+    objective: Float[Array, ""]
+    gradient: PyTree
+    point: InteriorPoint
+
+
+def start_point(problem: DesignProblem, theta: PyTree, x: Array) -> InteriorPoint:
+    """Where the first central point is sought from."""
+    game = problem.game
+    constraints = game.strategies(theta).constraints(x)
+    return interior_start(_operator(game, theta, x.shape), constraints, x.ravel())
+
+
+def evaluate_smoothed(
+    problem: DesignProblem, theta: PyTree, start: InteriorPoint, shape: tuple[int, ...], mu: Array
+) -> Smoothed:
+    """At `theta`, from a central point of another `theta`; infinite where none is found."""
+    game = problem.game
+    x = start.point.x.reshape(shape)
+    constraints = game.strategies(theta).constraints(x)
+    operator = _operator(game, theta, shape)
+
+    def linearise(flat: Array):
+        return operator(flat), jacobian_of(game, theta, flat.reshape(shape))
+
+    found, reached = solve_central(linearise, operator, constraints, start, mu)
+    point = found.point
+    x = point.x.reshape(shape)
+    objective, (direct, through) = jax.value_and_grad(problem.objective, (0, 1))(theta, x)
+    barrier = _curvature(constraints.lower, constraints.upper, found)
+    more = jnp.ones_like(found.slack)
+    thick = constraints.upper > constraints.lower
+    rows = KKTRows(thick.astype(x.dtype), barrier, more, found.slack / point.inequality)
+    solve = jacobian_of(game, theta, x).transpose().factor(rows, constraints)
+    right_side = jnp.where(thick, -through.ravel(), 0)
+    adjoint = solve(right_side, jnp.zeros_like(point.equality), jnp.zeros_like(point.inequality))
+
+    def conditions(theta):
+        """The equations of the central point, their unknowns held."""
+        now = game.strategies(theta).constraints(x)
+        value = game.operator(theta, x).ravel()
+        pull = value + now.equality.transpose(point.equality) + point.inequality @ now.inequality
+        if game.moves:
+            low, high = jnp.isfinite(now.lower), jnp.isfinite(now.upper)
+            pull = pull - jnp.where(low, mu / jnp.where(low, point.x - now.lower, 1), 0)
+            pull = pull + jnp.where(high, mu / jnp.where(high, now.upper - point.x, 1), 0)
+        return (
+            pull,
+            now.equality(point.x) - now.equality_level,
+            now.inequality @ point.x - now.inequality_level,
+        )
+
+    _, pull_back = jax.vjp(conditions, theta)
+    (indirect,) = pull_back(adjoint)
+    objective = jnp.where(reached, objective, jnp.inf)
+    return Smoothed(objective, jax.tree.map(jnp.add, direct, indirect), found)
+
+
+def _operator(game, theta: PyTree, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+    return lambda flat: game.operator(theta, flat.reshape(shape)).ravel()
+
+
+def _curvature(lower: Array, upper: Array, at: InteriorPoint) -> Array:
+    """What the bounds add to the Jacobian; where they meet, nothing moves."""
+    above, below = at.point.x - lower, upper - at.point.x
+    low, high = jnp.isfinite(lower), jnp.isfinite(upper)
+    barrier = jnp.where(low, at.above / jnp.where(low, above, 1), 0)
+    barrier = barrier + jnp.where(high, at.below / jnp.where(high, below, 1), 0)
+    return jnp.where(upper > lower, barrier, 1)
+
+
+def is_smoothable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None) -> bool:
+    """Whether an active set can change, and central points can be had."""
+    free = isinstance(problem.game.strategies(theta), Reals)
+    return not free and entropic is not True and Newton().fits(problem.game, theta, x)

@@ -1,0 +1,72 @@
+"""What `design` returns, and what it raises."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._checks import is_traced
+from .._results import ENDINGS, RESULTS
+from ._scheme import SchemeInfo
+
+
+class History(eqx.Module):
+    """One row a recorded step, NaN from the step on at which a run broke off.
+
+    - `step`: number of steps done.
+    - `objective`, `residual`: at the pair `(theta, x)` after that step.
+    - `info`: the scheme's own figures, see [`SchemeInfo`][].
+    - `observed`: what `Record.observe` returned.
+    """
+
+    step: Int[Array, " rows"]
+    objective: Float[Array, " rows"]
+    residual: Float[Array, " rows"]
+    info: SchemeInfo
+    observed: PyTree
+
+
+class DesignSolution(eqx.Module):
+    """Answer of [`design`][].
+
+    - `theta`, `x`: the last finite incentive and strategy. In a single loop `x` is where play
+      stands, not the exact equilibrium: `residual` tells how far it is from it.
+    - `objective`, `residual`: at `(theta, x)`.
+    - `steps`: number of finite steps done.
+    - `history`: see [`History`][].
+    - `stationarity`: `||theta - project(theta - gradient)||` at the equilibrium; NaN for a scheme,
+      which [`certify`][] examines.
+    - `ending`: what was found, an entry of `ix.ENDINGS`.
+    - `result`: an entry of `ix.RESULTS`. For a scheme with a fixed number of steps, successful
+      means that all were done and finite; convergence is for `residual` and `history` to show.
+    """
+
+    theta: PyTree
+    x: Array
+    objective: Float[Array, ""]
+    residual: Float[Array, ""]
+    steps: Int[Array, ""]
+    history: History
+    stationarity: Float[Array, ""]
+    ending: ENDINGS
+    result: RESULTS
+
+
+class DesignFailure(RuntimeError):
+    """Raised by [`design`][] with the broken-off run, history included, in `.solution`."""
+
+    def __init__(self, message: str, solution: DesignSolution):
+        super().__init__(message)
+        self.solution = solution
+
+
+def raise_unless_designed(solution: DesignSolution, throw: bool) -> DesignSolution:
+    """The solution, or [`DesignFailure`][] with it when its result is none and `throw`."""
+    if not throw:
+        return solution
+    successful = solution.result == RESULTS.successful
+    if is_traced(solution):
+        return solution.result.error_if(solution, ~successful)
+    if not jnp.all(successful):
+        message = f"{RESULTS[solution.result]} (the run broke off after step {solution.steps})"
+        raise DesignFailure(message, solution)
+    return solution

@@ -1,0 +1,272 @@
+"""Interior points over linear constraints: Mehrotra's steps, and the central path.
+
+S. Mehrotra, *SIAM Journal on Optimization* 2 (1992); Facchinei and Pang, *Finite-Dimensional
+Variational Inequalities and Complementarity Problems* (2003), chapter 11.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ._constraints import LinearConstraints
+from ._jacobians import AbstractJacobian, KKTRows
+
+# Lengths of step that are tried, in shares of the longest.
+LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)
+
+
+class KKTPoint(eqx.Module):
+    """Strategy, multipliers of the equalities and of the inequalities."""
+
+    x: Float[Array, " d"]
+    equality: Float[Array, " rows"]
+    inequality: Float[Array, " more"]
+
+
+class InteriorPoint(eqx.Module):
+    """A point with all complementary pairs positive."""
+
+    point: KKTPoint
+    slack: Float[Array, " more"]
+    above: Float[Array, " d"]
+    below: Float[Array, " d"]
+
+
+def finite_max(value: Array) -> Array:
+    return jnp.max(jnp.where(jnp.isfinite(value), jnp.abs(value), 0), initial=0.0)
+
+
+class Bounds(eqx.Module):
+    """Bounds with infinite ones made harmless."""
+
+    low: Array
+    high: Array
+    has_low: Array
+    has_high: Array
+    fixed: Array
+
+    def __init__(self, constraints: LinearConstraints):
+        self.has_low, self.has_high = (
+            jnp.isfinite(constraints.lower),
+            jnp.isfinite(constraints.upper),
+        )
+        self.low = jnp.where(self.has_low, constraints.lower, 0)
+        self.high = jnp.where(self.has_high, constraints.upper, 0)
+        both = self.has_low & self.has_high
+        self.fixed = both & (self.high <= self.low)
+
+    def active(self, x: Array, pull: Array) -> tuple[Array, Array]:
+        """Where the step `x - pull` reaches a bound."""
+        at_lower = self.has_low & ((x - pull <= self.low) | self.fixed)
+        return at_lower, self.has_high & (x - pull >= self.high) & ~at_lower
+
+
+def reduced(constraints: LinearConstraints, point: KKTPoint, value: Array) -> Array:
+    """`F + C^T y + A^T z`."""
+    return (
+        value
+        + constraints.equality.transpose(point.equality)
+        + point.inequality @ constraints.inequality
+    )
+
+
+def complementarity(constraints: LinearConstraints, box: Bounds, now: InteriorPoint) -> Array:
+    """Mean product of the complementary pairs."""
+    products, pairs = _products(constraints, box, now)
+    number = jnp.sum(pairs).astype(products.dtype)
+    return jnp.sum(products * pairs.astype(products.dtype)) / jnp.maximum(number, 1)
+
+
+def _products(
+    constraints: LinearConstraints, box: Bounds, now: InteriorPoint
+) -> tuple[Array, Array]:
+    """Products of the complementary pairs, and where there is a pair."""
+    x, z = now.point.x, now.point.inequality
+    low, high = box.has_low & ~box.fixed, box.has_high & ~box.fixed
+    products = [(x - box.low) * now.above, (box.high - x) * now.below, now.slack * z]
+    return jnp.concatenate(products), jnp.concatenate([low, high, jnp.ones(z.shape, bool)])
+
+
+def _distance(
+    constraints: LinearConstraints, box: Bounds, now: InteriorPoint, target: Array | float
+) -> Array:
+    products, pairs = _products(constraints, box, now)
+    return jnp.sum(jnp.where(pairs, jnp.abs(products - target), 0))
+
+
+def _mismatch(
+    constraints: LinearConstraints, box: Bounds, at: InteriorPoint, value: Array
+) -> tuple[Array, Array, Array]:
+    """What the three equations of an interior point leave: dual, equalities, slacks."""
+    left = reduced(constraints, at.point, value) - at.above + at.below
+    return (
+        jnp.where(box.fixed, 0, left),
+        constraints.equality(at.point.x) - constraints.equality_level,
+        constraints.inequality @ at.point.x + at.slack - constraints.inequality_level,
+    )
+
+
+def interior_start(
+    operator: Callable[[Array], Array], constraints: LinearConstraints, x: Array
+) -> InteriorPoint:
+    """A point near `x`, off all bounds, with multipliers of the operator's size."""
+    box = Bounds(constraints)
+    both = box.has_low & box.has_high
+    width = jnp.where(both, box.high - box.low, jnp.inf)
+    margin = jnp.minimum(0.1 * jnp.maximum(1, jnp.abs(x)), 0.25 * width)
+    x = jnp.where(box.has_low, jnp.maximum(x, box.low + margin), x)
+    x = jnp.where(box.has_high, jnp.minimum(x, box.high - margin), x)
+    x = jnp.where(box.fixed, box.low, x)
+    value = operator(x)
+    size = jnp.maximum(1, jnp.mean(jnp.abs(jnp.where(jnp.isfinite(value), value, 0))))
+    room = constraints.inequality_level - constraints.inequality @ x
+    slack = jnp.maximum(room, 0.1 * jnp.maximum(1, jnp.abs(room)))
+    dtype = x.dtype
+    return InteriorPoint(
+        KKTPoint(
+            x,
+            jnp.zeros_like(constraints.equality_level, dtype),
+            size * jnp.ones_like(slack),
+        ),
+        slack,
+        jnp.where(box.has_low & ~box.fixed, size, 0).astype(dtype),
+        jnp.where(box.has_high & ~box.fixed, size, 0).astype(dtype),
+    )
+
+
+def interior_step(linearise, operator, constraints, box, now, target=None) -> InteriorPoint:
+    """Mehrotra's predictor and corrector, with a length that keeps the residuals in check."""
+    point, x, z, s = now.point, now.point.x, now.point.inequality, now.slack
+    value, jacobian = linearise(x)
+    low, high = box.has_low & ~box.fixed, box.has_high & ~box.fixed
+    above = jnp.where(low, x - box.low, 1)
+    below = jnp.where(high, box.high - x, 1)
+    dual = reduced(constraints, point, value) - now.above + now.below
+    primal = constraints.equality_level - constraints.equality(x)
+    excess = constraints.inequality @ x + s - constraints.inequality_level
+    own = now.above / above + now.below / below
+    scale = jnp.where(box.fixed, 0, 1 / (1 + own))
+    rows = KKTRows(scale, jnp.where(box.fixed, 1, own * scale), z / (s + z), s / (s + z))
+    solve = jacobian.factor(rows, constraints)
+
+    def direction(target_low, target_high, target_slack):
+        g_x = -dual + jnp.where(low, target_low / above - now.above, 0)
+        g_x = g_x - jnp.where(high, target_high / below - now.below, 0)
+        g_x = jnp.where(box.fixed, box.low - x, scale * g_x)
+        g_z = -(target_slack - s * z + z * excess) / (s + z)
+        dx, dy, dz = solve(g_x, primal, g_z)
+        ds = -excess - constraints.inequality @ dx
+        d_above = jnp.where(low, (target_low - now.above * dx) / above - now.above, 0)
+        d_below = jnp.where(high, (target_high + now.below * dx) / below - now.below, 0)
+        return dx, dy, dz, ds, d_above, d_below
+
+    def longest(step):
+        dx, _, dz, ds, d_above, d_below = step
+
+        def reach(value, change, mask):
+            return jnp.min(
+                jnp.where(mask & (change < 0), -value / jnp.where(change < 0, change, -1), jnp.inf),
+                initial=jnp.inf,
+            )
+
+        everywhere = jnp.ones_like(s, bool)
+        return jnp.minimum(
+            1.0,
+            jnp.min(
+                jnp.asarray(
+                    [
+                        reach(above, dx, low),
+                        reach(below, -dx, high),
+                        reach(s, ds, everywhere),
+                        reach(z, dz, everywhere),
+                        reach(now.above, d_above, low),
+                        reach(now.below, d_below, high),
+                    ]
+                )
+            ),
+        )
+
+    def moved(step, length):
+        dx, dy, dz, ds, d_above, d_below = step
+        return InteriorPoint(
+            KKTPoint(x + length * dx, point.equality + length * dy, z + length * dz),
+            s + length * ds,
+            now.above + length * d_above,
+            now.below + length * d_below,
+        )
+
+    if target is None:
+        mean, aim = complementarity(constraints, box, now), 0.0
+        zero = jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(s)
+        predictor = direction(*zero)
+        after = complementarity(constraints, box, moved(predictor, longest(predictor)))
+        centring = jnp.clip((after / jnp.where(mean > 0, mean, 1)) ** 3, 1e-6, 1.0) * mean
+        dx, _, dz, ds, d_above, d_below = predictor
+        step = direction(centring - dx * d_above, centring + dx * d_below, centring - ds * dz)
+    else:
+        aim = target
+        step = direction(target, target, target)
+    length = jnp.where(longest(step) >= 1, 1.0, 0.995 * longest(step))
+
+    def merit(at: InteriorPoint, value):
+        left = jnp.concatenate(_mismatch(constraints, box, at, value))
+        return jnp.linalg.norm(left) + _distance(constraints, box, at, aim)
+
+    def along(share):
+        reached = moved(step, share * length)
+        return reached, merit(reached, operator(reached.point.x))
+
+    reached, merits = jax.vmap(along)(jnp.asarray(LENGTHS, x.dtype))
+    before = merit(now, value)
+    fine = merits <= before
+    # The longest length that does not make things worse, else the one that does least harm.
+    merits = jnp.where(jnp.isfinite(merits), merits, jnp.inf)
+    chosen = jnp.where(jnp.any(fine), jnp.argmax(fine), jnp.argmin(merits))
+    return jax.tree.map(lambda leaf: leaf[chosen], reached)
+
+
+def solve_central(
+    linearise: Callable[[Array], tuple[Array, AbstractJacobian]],
+    operator: Callable[[Array], Array],
+    constraints: LinearConstraints,
+    start: InteriorPoint,
+    target: Array,
+    *,
+    max_steps: int = 60,
+) -> tuple[InteriorPoint, Bool[Array, ""]]:
+    """The point of the central path whose complementary products all are `target`.
+
+    And whether it was reached. It is a smooth function of everything that the problem depends on.
+    """
+    box = Bounds(constraints)
+    # Bounds that have moved leave the start inside.
+    x = start.point.x
+    width = jnp.where(box.has_low & box.has_high, box.high - box.low, jnp.inf)
+    margin = jnp.minimum(jnp.sqrt(target), 0.25 * width)
+    x = jnp.where(box.has_low & (x <= box.low), box.low + margin, x)
+    x = jnp.where(box.has_high & (x >= box.high), box.high - margin, x)
+    start = eqx.tree_at(lambda s: s.point.x, start, jnp.where(box.fixed, box.low, x))
+
+    def error(at: InteriorPoint) -> Array:
+        value = operator(at.point.x)
+        size = 1 + finite_max(value)
+        left = jnp.max(jnp.abs(jnp.concatenate(_mismatch(constraints, box, at, value)))) / size
+        products, pairs = _products(constraints, box, at)
+        away = jnp.max(jnp.where(pairs, jnp.abs(products - target), 0), initial=0.0) / target
+        found = jnp.maximum(1e-4 * away, 1e2 * left)
+        return jnp.where(jnp.isfinite(found), found, jnp.inf)
+
+    def going_on(carry):
+        _, left, count = carry
+        return (left > 1e-8) & (count < max_steps)
+
+    def step(carry):
+        now, _, count = carry
+        now = interior_step(linearise, operator, constraints, box, now, target)
+        return now, error(now), count + 1
+
+    found, left, _ = jax.lax.while_loop(going_on, step, (start, error(start), jnp.int32(0)))
+    return found, left <= 1e-6
