@@ -4,7 +4,7 @@ A regulator sets `theta`, agents settle at an equilibrium `x*(theta)`, and the r
 `theta` whose equilibrium is best. The package is a house of floors, and a module imports only from
 lower ones: sets, schedules and noise (1); geometry and games (2); how agents move, `dynamics` (3);
 how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `theta` moves,
-`design` (6); `traffic` and ready `problems` (7); plots and the command line (8).
+`design` (6); `diagnostics`, `traffic` and ready `problems` (7); plots and the command line (8).
 """
 
 from . import noise as noise, problems as problems, schedules as schedules, traffic as traffic
@@ -15,19 +15,24 @@ from .design import (
     DesignFailure as DesignFailure,
     DesignProblem as DesignProblem,
     DesignSolution as DesignSolution,
+    DoubleLoop as DoubleLoop,
     History as History,
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
     Record as Record,
     SchemeInfo as SchemeInfo,
 )
+from .diagnostics import Certificate as Certificate, certify as certify
 from .dynamics import (
     Extragradient as Extragradient,
     MirrorDescent as MirrorDescent,
     ProjectedGradient as ProjectedGradient,
 )
 from .equilibrium import (
+    best_response as best_response,
+    BestResponse as BestResponse,
     Equilibrium as Equilibrium,
+    gap as gap,
     natural_residual as natural_residual,
     Newton as Newton,
     solve_equilibrium as solve_equilibrium,

@@ -41,7 +41,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, content: Any) -> None:
     """JSON in which NaN and infinity are `null`."""
     text = json.dumps(_plain(content), indent=2, allow_nan=False)
-    write_whole(path, lambda temporary: temporary.write_text(text + "\n"))
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file."""
+    write_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def write_npz(path: Path, arrays: dict[str, Any]) -> None:

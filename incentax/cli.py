@@ -5,18 +5,23 @@ import importlib.metadata
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from . import plots
-from ._files import writable_folder, write_json, write_npz
+from ._files import writable_folder, write_json, write_npz, write_text
 from .figure1 import draw as draw_figure1, Figure1, reproduce as reproduce_figure1
 from .problems import second_best_tolls
+from .table1 import as_markdown, draw as draw_table1, reproduce as reproduce_table1
 from .toll_run import draw as draw_tolls, run_tolls
 
 RUNS = {"sioux-falls": "second-best tolls on 20 links of Sioux Falls, by design-and-play"}
-REPRODUCTIONS = {"figure1": "Liu et al. (2022), figure 1: step size settings A to D under noise"}
+REPRODUCTIONS = {
+    "figure1": "Liu et al. (2022), figure 1: step size settings A to D under noise",
+    "table1": "Liu et al. (2022), table 1: one loop against two on the emission tax",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--steps", type=_count, default=3000, help="steps of every setting")
     reproduce.add_argument("--seeds", type=_count, default=10, help="runs of every setting")
     reproduce.add_argument("--paths", type=_count, default=10, help="shortest paths of each pair")
+    reproduce.add_argument("--firms", type=_count, default=100, help="number of firms of table1")
+    reproduce.add_argument(
+        "--sizes",
+        type=_count,
+        nargs="+",
+        default=[10, 100, 1000, 10_000],
+        help="numbers of firms over which table1 shows how cost grows",
+    )
+    reproduce.add_argument(
+        "--gap", type=_positive, default=1e-8, help="true gap to which table1 solves"
+    )
     reproduce.add_argument("--out", default="results", help="folder of the results")
     return parser
 
@@ -152,6 +168,41 @@ def _show_run(summary: dict[str, Any]) -> None:
 def _reproduce(options: argparse.Namespace) -> int:
     folder = writable_folder(options.out)
     plots.new_figure(1, 1)
+    wanted = REPRODUCTIONS if options.name == "all" else [options.name]
+    if "table1" in wanted:
+        _reproduce_table1(options, folder)
+    if "figure1" in wanted:
+        _reproduce_figure1(options, folder)
+    return 0
+
+
+def _reproduce_table1(options: argparse.Namespace, folder: Path) -> None:
+    with _progress() as report:
+        table = reproduce_table1(
+            n=options.firms,
+            sizes=options.sizes,
+            gap=options.gap,
+            max_iterations=options.steps,
+            report=report,
+        )
+    content = {"options": _options(options), "environment": _environment(), **table._asdict()}
+    write_json(folder / "table1.json", content)
+    write_text(folder / "table1.md", as_markdown(table))
+    plots.save(draw_table1(table), folder / "table1.png")
+    shown = _table("Table 1", ("method", "iterations", "ms / iteration", "seconds", "gap"))
+    for row in table.rows:
+        shown.add_row(
+            row["method"],
+            str(row["iterations"]) if row["reached"] else f"> {row['iterations']}",
+            f"{row['milliseconds_per_iteration']:.4g}",
+            f"{row['seconds']:.3g}",
+            f"{row['gap']:.1e}",
+        )
+    _console().print(shown)
+    _console().print(f"Wrote {folder}/table1.json, table1.md and table1.png")
+
+
+def _reproduce_figure1(options: argparse.Namespace, folder: Path) -> None:
     with _progress() as report:
         figure1 = reproduce_figure1(
             steps=options.steps, seeds=options.seeds, paths=options.paths, report=report
@@ -161,7 +212,6 @@ def _reproduce(options: argparse.Namespace) -> int:
     plots.save(draw_figure1(figure1), folder / "figure1.png")
     _show_figure1(figure1)
     _console().print(f"Wrote {folder}/figure1.json and figure1.png")
-    return 0
 
 
 def _show_figure1(figure1: Figure1) -> None:

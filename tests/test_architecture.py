@@ -21,10 +21,12 @@ FLOORS = {
     "sensitivity": 4,
     "equilibrium": 5,
     "design": 6,
+    "diagnostics": 7,
     "traffic": 7,
     "problems": 8,
     "plots": 8,
     "toll_run": 9,
+    "table1": 8,
     "figure1": 9,
     "cli": 10,
 }

@@ -7,6 +7,7 @@ from ._design import (
     start as start,
 )
 from ._design_and_play import DesignAndPlay as DesignAndPlay
+from ._double_loop import DoubleLoop as DoubleLoop
 from ._problem import (
     DesignProblem as DesignProblem,
     evaluate_hypergradient as evaluate_hypergradient,

@@ -76,6 +76,7 @@ def _best_of_starts(
         gradient=end.rows[:, 1],
         gradient_residual=unknown,
         degenerate=jnp.zeros(steps, jnp.int32),
+        inner_steps=jnp.zeros(steps, jnp.int32),
     )
     history = History(
         step=jnp.arange(1, steps + 1, dtype=jnp.int32),

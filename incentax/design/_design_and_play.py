@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
 from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import MirrorDescent, Schedule
 from ..geometry import AbstractMirrorMap
-from ..sensitivity import Implicit, Memory
+from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
 
@@ -63,7 +63,7 @@ class DesignAndPlay(AbstractScheme):
 
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     play: MirrorDescent
-    sensitivity: Implicit
+    sensitivity: AbstractSensitivity
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class DesignAndPlay(AbstractScheme):
         *,
         play_step: ArrayLike | Schedule,
         mixing: ArrayLike | Schedule | None = None,
-        sensitivity: Implicit | None = None,
+        sensitivity: AbstractSensitivity | None = None,
         feedback: Callable[[PRNGKeyArray, Array], Array] | None = None,
         mirror_map: AbstractMirrorMap | None = None,
     ):
@@ -130,6 +130,7 @@ class DesignAndPlay(AbstractScheme):
             gradient=tree_norm(gradient.value),
             gradient_residual=gradient.residual,
             degenerate=gradient.degenerate,
+            inner_steps=jnp.int32(1),
         )
         return DesignAndPlayState(theta, point, optimizer, gradient.memory), info
 

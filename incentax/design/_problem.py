@@ -11,7 +11,7 @@ from .._checks import require, require_positive
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame
-from ..sensitivity import Implicit, Memory
+from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ..sets import AbstractSet
 
 
@@ -93,7 +93,7 @@ def hypergradient(
     theta: PyTree,
     x: Array,
     *,
-    sensitivity: Implicit | None = None,
+    sensitivity: AbstractSensitivity | None = None,
     step_size: ArrayLike = 1.0,
 ) -> Hypergradient:
     """Derivative of `objective(theta, x*(theta))`, evaluated at `(theta, x)`.
@@ -142,7 +142,7 @@ def evaluate_hypergradient(
     problem: DesignProblem,
     theta: PyTree,
     x: Array,
-    sensitivity: Implicit,
+    sensitivity: AbstractSensitivity,
     *,
     step_size: Array | float = 1.0,
     memory: Memory | None = None,

@@ -16,6 +16,7 @@ class SchemeInfo(eqx.Module):
     - `objective`: at the pair where the hypergradient was taken.
     - `gradient`: norm of the hypergradient that the designer followed.
     - `gradient_residual`: true relative residual of its linear system.
+    - `inner_steps`: steps that agents took.
     - `degenerate`: number of active constraints without a multiplier, where the gradient is
       one-sided at best.
     """
@@ -27,6 +28,7 @@ class SchemeInfo(eqx.Module):
     gradient: Float[Array, ""]
     gradient_residual: Float[Array, ""]
     degenerate: Int[Array, ""]
+    inner_steps: Int[Array, ""]
 
 
 class AbstractSchemeState(eqx.Module):

@@ -1,2 +1,3 @@
+from ._emission_tax import emission_tax as emission_tax
 from ._instance import Instance as Instance
 from ._tolls import second_best_tolls as second_best_tolls

@@ -84,6 +84,10 @@ class AbstractStrategySet(AbstractSet):
         """Shape of `x`, or `None` when any shape will do."""
 
     @abc.abstractmethod
+    def margin(self, x: Array, operator_value: Array) -> Float[Array, ""]:
+        """Least over the constraints of `max(slack, multiplier)` at an equilibrium."""
+
+    @abc.abstractmethod
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:
         """The face on which agents at `x` move, given what they step along.
 

@@ -73,6 +73,12 @@ class Box(AbstractStrategySet):
         middle = jnp.where(finite, self.lower, 0) / 2 + jnp.where(finite, self.upper, 0) / 2
         return jnp.clip(middle, self.lower, self.upper)
 
+    def margin(self, x: Array, operator_value: Array) -> Array:
+        slack = jnp.minimum(x - self.lower.astype(x.dtype), self.upper.astype(x.dtype) - x)
+        thick = jnp.broadcast_to(self.lower < self.upper, x.shape)
+        pairs = jnp.where(thick, jnp.maximum(slack, jnp.abs(operator_value)), jnp.inf)
+        return jnp.min(pairs)
+
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         reached = x - step_size * operator_value
         lower, upper = self.lower.astype(x.dtype), self.upper.astype(x.dtype)
@@ -138,6 +144,10 @@ class Reals(AbstractStrategySet):
 
     def centre(self) -> Array:
         return jnp.zeros(self.size)
+
+    def margin(self, x: Array, operator_value: Array) -> Array:
+        del operator_value
+        return jnp.asarray(jnp.inf, x.dtype)
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         none = jnp.zeros(x.shape, bool)

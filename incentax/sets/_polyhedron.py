@@ -186,6 +186,14 @@ class Polyhedron(AbstractStrategySet):
     def project(self, x: Array) -> Array:
         return _project(self.constraints(x), x)
 
+    def margin(self, x: Array, operator_value: Array) -> Array:
+        pairs = _Pairs(self.constraints(x), x - operator_value)
+        bounds = jnp.where(
+            self.lower < self.upper, jnp.maximum(pairs.gap, jnp.abs(pairs.pull)), jnp.inf
+        )
+        rows = jnp.maximum(pairs.room, pairs.multiplier)
+        return jnp.minimum(jnp.min(bounds), jnp.min(rows, initial=jnp.inf))
+
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> PolyhedronFace:
         return _face(self.constraints(x), x, x - step_size * operator_value)
 
@@ -249,30 +257,45 @@ def _project_jvp(primals, tangents):
     return x, dx + face.project(dv - force - dx)
 
 
+class _Pairs(eqx.Module):
+    """The projection of `v` and the slacks and multipliers of its constraints."""
+
+    x: Array
+    pull: Array
+    room: Array
+    multiplier: Array
+    gap: Array
+
+    def __init__(self, constraints: LinearConstraints, v: Array):
+        point = jax.lax.stop_gradient(_nearest(constraints, v))
+        rows = constraints.inequality
+        norm = jnp.linalg.norm(rows, axis=1)
+        norm = jnp.where(norm > 0, norm, 1)
+        pull = point.x - v + constraints.equality.transpose(point.equality)
+        self.x = point.x
+        self.pull = pull + point.inequality @ (rows / norm[:, None])
+        self.room = (constraints.inequality_level - rows @ point.x) / norm
+        self.multiplier = point.inequality
+        self.gap = jnp.minimum(point.x - constraints.lower, constraints.upper - point.x)
+
+
 def _face(constraints: LinearConstraints, x: Array, v: Array) -> PolyhedronFace:
     """The face on which the projection of `v`, close to `x`, lies."""
-    point = jax.lax.stop_gradient(_nearest(constraints, v))
-    rows = constraints.inequality
-    norm = jnp.linalg.norm(rows, axis=1)
-    norm = jnp.where(norm > 0, norm, 1)
-    room = (constraints.inequality_level - rows @ point.x) / norm
-    pull = point.x - v + constraints.equality.transpose(point.equality)
-    pull = pull + point.inequality @ (rows / norm[:, None])
-    at_lower = point.x - pull <= constraints.lower
-    at_upper = point.x - pull >= constraints.upper
-    taut = point.inequality > room
+    pairs = _Pairs(constraints, v)
+    at_lower = pairs.x - pairs.pull <= constraints.lower
+    at_upper = pairs.x - pairs.pull >= constraints.upper
+    taut = pairs.multiplier > pairs.room
     close = jnp.sqrt(jnp.finfo(x.dtype).eps)
-    degenerate = (jnp.maximum(room, point.inequality) <= close) & (norm > 0)
-    gap = jnp.minimum(point.x - constraints.lower, constraints.upper - point.x)
     thick = constraints.lower < constraints.upper
-    on_bound = (gap <= close) & (jnp.abs(pull) <= close) & thick
+    unpushed = jnp.maximum(pairs.room, pairs.multiplier) <= close
+    on_bound = (pairs.gap <= close) & (jnp.abs(pairs.pull) <= close) & thick
     free = ~(at_lower | at_upper)
     kept, _ = _active(constraints, taut)
     return PolyhedronFace(
         scale=free.astype(x.dtype),
         relaxation=jnp.zeros_like(x),
-        nearest=point.x,
-        degenerate=(jnp.sum(degenerate) + jnp.sum(on_bound)).astype(jnp.int32),
+        degenerate=(jnp.sum(unpushed) + jnp.sum(on_bound)).astype(jnp.int32),
+        nearest=pairs.x,
         free=free,
         at_lower=at_lower,
         taut=taut,

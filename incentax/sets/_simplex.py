@@ -115,6 +115,10 @@ class Simplex(AbstractStrategySet):
         spread = self.blocks.transpose
         return weight * spread(scale), relative + spread(jnp.log(scale))
 
+    def margin(self, x: Array, operator_value: Array) -> Array:
+        least = -self.blocks.max(-operator_value)
+        return jnp.min(jnp.maximum(x, operator_value - self.blocks.transpose(least)))
+
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> SimplexFace:
         # The face itself is that of entropic play: what is not used stays so, whatever the step.
         # What a share below rounding does is below rounding: it counts as unused.

@@ -1,0 +1,1 @@
+from ._certificate import Certificate as Certificate, certify as certify

@@ -1,0 +1,242 @@
+"""The evidence for a design: everything recomputed, and said in plain words."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from .._results import RESULTS
+from .._tree import tree_norm, tree_subtract
+from ..design import DesignProblem, hypergradient
+from ..equilibrium import gap, solve_equilibrium
+from ..games import AbstractGame
+
+# Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
+_DENSE = 300
+_DIRECTIONS = 4
+_PAIRS = 32
+
+
+class Certificate(eqx.Module):
+    """What is known of a design `theta`; prints as a table.
+
+    - `objective`: at the equilibrium of `theta`, solved anew.
+    - `equilibrium_residual`: `max |x - project(x - F)|` there.
+    - `equilibrium_error`: largest distance of the given strategy from it; 0 when none was given.
+    - `gap`: `max over y of <F, x - y>`; infinite where the strategy set is unbounded.
+    - `stationarity`: `||theta - project(theta - gradient)||`, and `gradient`, its norm.
+    - `derivative_error`: largest difference, relative to the gradient, between its slope and
+      central differences of the re-solved objective in four directions.
+    - `linear_residual`: of the adjoint system.
+    - `complementarity_margin`: least over the constraints of the larger of slack and multiplier;
+      near 0 an active set is about to change, and derivatives are one-sided.
+    - `strong_monotonicity`: the least eigenvalue of `(∂F/∂x + ∂F/∂x^T) / 2` at the equilibrium and
+      slope between sampled pairs of strategies, an upper bound of the game's constant; with more
+      than 300 unknowns from samples alone.
+    - `lipschitz`: likewise the largest, a lower bound of the Lipschitz constant of `F`.
+    - `insensitive`: whether the objective has no derivative in `x` around the equilibrium.
+    - `result`: how the equilibrium was solved.
+    """
+
+    objective: Float[Array, ""]
+    equilibrium_residual: Float[Array, ""]
+    equilibrium_error: Float[Array, ""]
+    gap: Float[Array, ""]
+    stationarity: Float[Array, ""]
+    gradient: Float[Array, ""]
+    derivative_error: Float[Array, ""]
+    linear_residual: Float[Array, ""]
+    complementarity_margin: Float[Array, ""]
+    strong_monotonicity: Float[Array, ""]
+    lipschitz: Float[Array, ""]
+    degenerate: Int[Array, ""]
+    insensitive: Bool[Array, ""]
+    result: RESULTS
+
+    @property
+    def verdict(self) -> str:
+        """Plain words."""
+        words = []
+        if not bool(self.result == RESULTS.successful):
+            words.append(
+                f"The equilibrium was not reached: residual {self.equilibrium_residual:.1e}."
+            )
+        else:
+            words.append("The equilibrium is exact.")
+        if self.equilibrium_error > 1e-3:
+            words.append(
+                f"The given strategy is not it: they differ by {self.equilibrium_error:.1e}."
+            )
+        size = jnp.maximum(self.gradient, jnp.finfo(self.gradient.dtype).tiny)
+        if self.linear_residual > 1e-4:
+            words.append(
+                "The derivative of the objective does not exist there: the adjoint system has no "
+                f"solution (residual {self.linear_residual:.1e})."
+            )
+        elif self.stationarity <= 1e-4 * (size + jnp.abs(self.objective)):
+            at = "stationary" if self.gradient <= 10 * self.stationarity else "held by its bounds"
+            words.append(f"The design is {at} (projected gradient {self.stationarity:.1e}).")
+        elif self.degenerate > 0 or self.complementarity_margin < 1e-4:
+            words.append(
+                "The design is at a kink, where an active set changes: its one-sided gradient "
+                f"({self.stationarity:.1e}) is no evidence for or against it."
+            )
+        else:
+            words.append(
+                f"The design is not stationary: projected gradient {self.stationarity:.1e}."
+            )
+        if self.derivative_error > 1e-4 and self.degenerate == 0:
+            words.append(
+                f"Central differences disagree with the gradient by {self.derivative_error:.1e}: "
+                "check that operator and objective are differentiable functions of their arguments."
+            )
+        if self.insensitive:
+            words.append("The objective does not change with what agents do.")
+        if self.strong_monotonicity < -1e-8 * jnp.maximum(1, self.lipschitz):
+            words.append(
+                f"The game is not monotone (estimate {self.strong_monotonicity:.1e}): other "
+                "equilibria may exist."
+            )
+        return " ".join(words)
+
+    def __str__(self) -> str:
+        rows = [
+            ("objective", self.objective),
+            ("equilibrium residual", self.equilibrium_residual),
+            ("error of the given strategy", self.equilibrium_error),
+            ("gap", self.gap),
+            ("projected gradient", self.stationarity),
+            ("gradient", self.gradient),
+            ("derivative error", self.derivative_error),
+            ("linear residual", self.linear_residual),
+            ("complementarity margin", self.complementarity_margin),
+            ("strong monotonicity, at most", self.strong_monotonicity),
+            ("Lipschitz constant, at least", self.lipschitz),
+        ]
+        lines = [f"{name:<30} {float(value): .6e}" for name, value in rows]
+        return "\n".join([*lines, self.verdict])
+
+
+def certify(
+    problem: DesignProblem,
+    theta: PyTree,
+    x: Array | None = None,
+    *,
+    key: PRNGKeyArray | None = None,
+) -> Certificate:
+    """Recomputes what can be known of a design: a [`Certificate`][].
+
+    The equilibrium is solved anew from the centre of the strategy set (from `x` where the game is
+    so that play selects among several; give it), the gradient is checked against central
+    differences of the re-solved objective, and the game's constants are estimated.
+
+    **Arguments:**
+
+    - `problem`, `theta`: the problem and an incentive of its set.
+    - `x`: the strategy that is claimed to be its equilibrium, if any.
+    - `key`: for the directions and samples; a fixed one when left out.
+
+    **Raises** `ValueError` when `theta` or `x` is no point of its set.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0))
+        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
+        >>> print(ix.certify(problem, jnp.array([3.0])).verdict)
+        The equilibrium is exact. The design is stationary (projected gradient 0.0e+00).
+    """
+    given = x is not None
+    theta, x = problem.at_door("certify", ("theta", "x"), theta, x)
+    key = jax.random.key(0) if key is None else key
+    game = problem.game
+    found = solve_equilibrium(game, theta, throw=False)
+    if given:
+        # From the given strategy too: of several equilibria it is that one which is certified.
+        near = solve_equilibrium(game, theta, x, throw=False)
+        closer = jnp.max(jnp.abs(near.x - x)) < jnp.max(jnp.abs(found.x - x))
+        take = (near.result == RESULTS.successful) & closer
+        take = take | (found.result != RESULTS.successful)
+        found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
+    gradient = hypergradient(problem, theta, found.x)
+    return _certify(problem, theta, x if given else found.x, found, gradient, key)
+
+
+@eqx.filter_jit
+def _certify(problem, theta, given, found, gradient, key) -> Certificate:
+    game, x = problem.game, found.x
+    key_directions, key_pairs = jax.random.split(key)
+    flat, unravel = ravel_pytree(theta)
+    slope, _ = ravel_pytree(gradient.value)
+
+    def moved(step: Array) -> Array:
+        return ravel_pytree(problem.incentive_set.project(unravel(flat + step)))[0]
+
+    def value(flat: Array) -> Array:
+        again = solve_equilibrium(game, unravel(flat), x, tol=1e-11, throw=False)
+        return problem.objective(unravel(flat), again.x)
+
+    def error(direction: Array) -> Array:
+        length = 1e-5 * jnp.maximum(1, jnp.max(jnp.abs(flat)))
+        step = length * direction / jnp.linalg.norm(direction)
+        up, down = moved(step), moved(-step)
+        above, below = jax.lax.map(value, jnp.stack([up, down]))
+        seen, told = above - below, slope @ (up - down)
+        span = jnp.linalg.norm(up - down)
+        size = jnp.maximum(jnp.linalg.norm(slope), 1e-4 * jnp.abs(gradient.objective))
+        return jnp.abs(seen - told) / jnp.where(span * size > 0, span * size, 1)
+
+    directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
+    monotonicity, lipschitz = _constants(game, theta, x, key_pairs)
+    # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
+    shifts = jax.random.normal(key_pairs, (3, *x.shape), x.dtype)
+    slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
+    nearest = problem.incentive_set.project(jax.tree.map(jnp.subtract, theta, gradient.value))
+    return Certificate(
+        objective=gradient.objective,
+        equilibrium_residual=found.residual,
+        equilibrium_error=jnp.max(jnp.abs(given - x)),
+        gap=gap(game, theta, x),
+        stationarity=tree_norm(tree_subtract(theta, nearest)),
+        gradient=tree_norm(gradient.value),
+        derivative_error=jnp.max(jax.lax.map(error, directions)),
+        linear_residual=gradient.residual,
+        complementarity_margin=game.strategies(theta).margin(x, game.operator(theta, x)),
+        strong_monotonicity=monotonicity,
+        lipschitz=lipschitz,
+        degenerate=gradient.degenerate,
+        insensitive=jnp.all(slopes == 0),
+        result=found.result,
+    )
+
+
+def _constants(
+    game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray
+) -> tuple[Array, Array]:
+    """Least slope of `<F(a) - F(b), a - b>` and largest of `||F(a) - F(b)||`, where looked."""
+    strategies = game.strategies(theta)
+
+    def slopes(key: PRNGKeyArray) -> tuple[Array, Array]:
+        width = 0.1 * (1 + jnp.max(jnp.abs(x)))
+        draws = width * jax.random.normal(key, (2, *x.shape), x.dtype)
+        a, b = strategies.project(x + draws[0]), strategies.project(x + draws[1])
+        apart, differ = a - b, game.operator(theta, a) - game.operator(theta, b)
+        size = jnp.sum(apart**2)
+        fine = jnp.all(jnp.isfinite(differ)) & (size > 0)
+        size = jnp.where(fine, size, 1)
+        low = jnp.where(fine, jnp.sum(apart * jnp.where(fine, differ, 0)) / size, jnp.inf)
+        high = jnp.where(fine, jnp.sqrt(jnp.sum(jnp.where(fine, differ, 0) ** 2) / size), 0)
+        return low, high
+
+    low, high = jax.lax.map(slopes, jax.random.split(key, _PAIRS))
+    least, largest = jnp.min(low), jnp.max(high)
+    if x.size <= _DENSE:
+        matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x).reshape(x.size, x.size)
+        finite = jnp.all(jnp.isfinite(matrix))
+        matrix = jnp.where(finite, matrix, 0)
+        spectrum = jnp.linalg.eigvalsh((matrix + matrix.T) / 2)
+        norm = jnp.linalg.norm(matrix, 2)
+        least = jnp.where(finite, jnp.minimum(least, spectrum[0]), least)
+        largest = jnp.where(finite, jnp.maximum(largest, norm), largest)
+    return least, largest

@@ -1,0 +1,118 @@
+"""Gap of a strategy, and what each player could gain alone."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._results import RESULTS
+from ..games import AbstractGame, AtomicGame, Game
+from ..sets import AbstractStrategySet, Box, Polyhedron, Reals, Simplex
+from ._door import strategy_at_door
+from ._newton import Newton
+from ._solve import find_equilibrium
+
+
+def gap(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, ""]:
+    """`max over y in X of <F(theta, x), x - y>`: 0 exactly at an equilibrium.
+
+    Facchinei and Pang (2003), (2.3.14). Infinite when the strategy set is unbounded in a direction
+    in which costs fall.
+
+    **Raises** `ValueError` when `x` is no point of the strategy set.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda cost, x: cost, ix.Simplex(2))
+        >>> float(ix.gap(game, jnp.array([1.0, 3.0]), jnp.array([0.5, 0.5])))
+        1.0
+    """
+    x = strategy_at_door("gap", "x", game, theta, x)
+    value = game.operator(theta, x)
+    return jnp.vdot(value, x) - _least_value(game.strategies(theta), value, x)
+
+
+def _least_value(strategies: AbstractStrategySet, cost: Array, x: Array) -> Array:
+    """`min over y of <cost, y>`."""
+    if isinstance(strategies, Simplex):
+        blocks = strategies.blocks
+        return jnp.sum(strategies.total.astype(x.dtype) * -blocks.max(-cost))
+    if isinstance(strategies, Polyhedron):
+        return _linear_program(strategies, cost)
+    constraints = strategies.constraints(x)
+    lower, upper = constraints.lower, constraints.upper
+    flat = cost.ravel()
+    reached = jnp.where(flat > 0, lower, upper)
+    return jnp.sum(jnp.where(flat == 0, 0, flat * jnp.where(flat == 0, 0, reached)))
+
+
+def _linear_program(polyhedron: Polyhedron, cost: Array) -> Array:
+    """The optimum of a linear program, as the equilibrium of a constant operator."""
+    game = Game(lambda cost, y: cost, polyhedron)
+    found = find_equilibrium(game, cost, polyhedron.centre().astype(cost.dtype), Newton(), 1e-9, 1)
+    y, _, result = found
+    return jnp.where(result == RESULTS.successful, cost @ y, -jnp.inf)
+
+
+class BestResponse(eqx.Module):
+    """Answer of [`best_response`][].
+
+    - `x`: player by player, the strategy that is best for it while the others keep theirs.
+    - `cost`: what each player would pay then.
+    - `regret`: what each player pays more now: 0 for all at a Nash equilibrium, and never negative
+      where a player's cost is convex in its own strategy.
+    """
+
+    x: Float[Array, "players ..."]
+    cost: Float[Array, " players"]
+    regret: Float[Array, " players"]
+
+
+def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
+    """The best cost that each player could reach alone, and its regret.
+
+        min over y_i of J_i(theta, y_i, x_-i)
+
+    On boxes and without bounds; each player's problem is solved by Newton's method on its own
+    strategy, so that it is exact for costs that are convex in it.
+
+    **Raises** `TypeError` for a game without costs, `ValueError` on sets where a player's own
+    strategies cannot be told from the others'.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.AtomicGame(lambda theta, x: x * (x.sum() - 16), ix.Box(-10.0, 10.0))
+        >>> print(ix.best_response(game, None, jnp.array([4.0, 4.0])).regret)
+        [4. 4.]
+    """
+    if not isinstance(game, AtomicGame):
+        raise TypeError(
+            "`best_response(game)` needs an `ix.AtomicGame`, which knows each player's cost, got "
+            f"{type(game).__name__}"
+        )
+    strategies = game.strategies(theta)
+    if not isinstance(strategies, Box | Reals):
+        raise ValueError(
+            "`best_response(game)` needs a strategy set that is a product over players, `ix.Box` "
+            f"or `ix.Reals`, got {type(strategies).__name__}"
+        )
+    x = strategy_at_door("best_response", "x", game, theta, x)
+    constraints = strategies.constraints(x)
+    lower, upper = constraints.lower.reshape(x.shape), constraints.upper.reshape(x.shape)
+    costs = game.cost(theta, x)
+
+    def respond(player: Array) -> tuple[Array, Array]:
+        def own_cost(own: Array) -> Array:
+            return game.cost(theta, x.at[player].set(own))[player]
+
+        alone = Game(lambda _, own: jax.grad(own_cost)(own), Box(lower[player], upper[player]))
+        own, _, _ = find_equilibrium(alone, None, x[player], Newton(), 1e-9, 1)
+        best = own_cost(own)
+        # A point that is worse than staying is none: the cost is not convex, or it was not found.
+        better = best <= costs[player]
+        return jnp.where(better, own, x[player]), jnp.where(better, best, costs[player])
+
+    moved, best = jax.lax.map(respond, jnp.arange(x.shape[0]))
+    return BestResponse(moved, best, costs - best)
