@@ -26,7 +26,7 @@ FLOORS = {
     "problems": 8,
     "plots": 8,
     "toll_run": 9,
-    "table1": 8,
+    "table1": 9,
     "figure1": 9,
     "cli": 10,
 }

@@ -183,9 +183,9 @@ def search(
             central=central,
             degenerate=found.degenerate,
             scale=scale,
-            level=now.level + done,
+            level=now.level + done.astype(now.level.dtype),
             fresh=done,
-            level_steps=jnp.where(done, 0, now.level_steps + ~now.fresh),
+            level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
             steps=now.steps + 1,
             rows=now.rows.at[now.steps].set(row),
         )
