@@ -10,7 +10,8 @@ class RESULTS(eqx.Enumeration):
     max_steps_reached = (
         "The equilibrium was not reached to `tol` within `max_steps`: `.x` is the last point and "
         "`.residual` its distance from equilibrium. Raise `max_steps` or `tol`, or start nearer "
-        "with `x0`."
+        "with `x0`. If nothing helps there may be no equilibrium: on an unbounded set, costs that "
+        "fall without end have none."
     )
     nonfinite_play = (
         "The agents' play turned non-finite: `.steps` counts the finite steps, and `.x` is the "
@@ -30,6 +31,10 @@ class RESULTS(eqx.Enumeration):
     nonfinite_start = (
         "The operator or the objective is not finite at the start. Check the user's functions at "
         "`theta0` and `x0`."
+    )
+    empty_set = (
+        "The strategy set has no points at this `theta`: its constraints contradict one another. "
+        "Keep `theta` where `strategy_set(theta)` is not empty."
     )
     not_stationary = (
         "The designer stopped at a point that is not stationary: `.objective` is the best that it "

@@ -91,7 +91,7 @@ def reproduce(
                 "compile_seconds": timed["compile_seconds"],
                 "objective": timed["objective"],
                 "gap": float(gaps[iterations - 1]),
-                "inner_steps_per_iteration": timed["inner_steps"],
+                "inner_steps_of_last_iteration": timed["inner_steps"],
                 "paper_milliseconds_per_iteration": PAPER.get(name),
             }
         )

@@ -8,6 +8,7 @@ from ._design import (
 )
 from ._design_and_play import DesignAndPlay as DesignAndPlay
 from ._double_loop import DoubleLoop as DoubleLoop
+from ._examine import examine as examine
 from ._problem import (
     DesignProblem as DesignProblem,
     evaluate_hypergradient as evaluate_hypergradient,

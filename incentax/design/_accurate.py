@@ -63,9 +63,11 @@ def _best_of_starts(
     # One after another: a lane of a vmapped search would do the work of every branch of every
     # other lane.
     ends = jax.lax.map(from_start, _spread_starts(problem, theta, starts, key_starts))
-    best = jnp.argmin(jnp.where(jnp.isnan(ends.objective), jnp.inf, ends.objective))
+    best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
-    found = examine(problem, end, theta, key_probes, entropic)
+    _, unravel = ravel_pytree(theta)
+    ended = problem.incentive_set.project(unravel(end.best_theta))
+    found = examine(problem, ended, end.best_x, key_probes, entropic)
     residual = natural_residual(problem.game, found.theta, found.x)
     unknown = jnp.full(steps, jnp.nan, end.rows.dtype)
     info = SchemeInfo(

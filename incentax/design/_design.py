@@ -162,7 +162,6 @@ def advance(
         state, reached_info = _step(problem, scheme, progress, count, key)
         running = (progress.result == RESULTS.successful) & (count < last)
         theta, x = state.theta, scheme.strategy(problem, state)
-        # The figures of the step tell what a projection on bounds would hide.
         # The figures of the step tell what a projection on bounds would hide. What overflows
         # first is named: play, then the objective there, then the incentive that follows it.
         finite_x = tree_finite((x, reached_info.largest_cost))

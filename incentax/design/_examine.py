@@ -4,12 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_where
 from ._problem import DesignProblem
-from ._search import Evaluation, ExactObjective, Search
+from ._search import Evaluation, ExactObjective
 
 # Coordinate directions that are probed at a kink.
 _PROBES = 20
@@ -21,25 +21,27 @@ class Ending(eqx.Module):
     theta: PyTree
     x: Array
     objective: Float[Array, ""]
+    gradient: Float[Array, " p"]
     stationarity: Float[Array, ""]
+    degenerate: Int[Array, ""]
     ending: ENDINGS
     result: RESULTS
 
 
 def examine(
-    problem: DesignProblem, end: Search, theta0: PyTree, key: PRNGKeyArray, entropic: bool | None
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, entropic: bool | None
 ) -> Ending:
-    """Whether a search ended at a stationary point, by its gradient or by probes around it.
+    """Whether `theta` is stationary, by its gradient or by probes around it.
 
-    The gradient counts as zero when what the projection on the incentive set leaves of it is
-    below 1e-5 of its two parts, the direct one and the one through `x*`, or could change the
-    objective by 1e-7 of itself while `theta` changes by its own size. Where active constraints
-    have no multiplier, or the gradient is not zero, the objective is computed at small steps along
-    the coordinates and in random directions: at a kink none may descend at more than a hundredth
-    of the slope.
+    What the projection on the incentive set leaves of the gradient counts as zero when it is below
+    1e-5 of the gradient's two parts, the direct one and the one through `x*`, or when by the
+    curvature along it the optimum is nearer than 1e-6 of the size of `theta`. Where active
+    constraints have no multiplier, or the gradient is not zero, the objective is computed at small
+    steps along the coordinates and in random directions: at a kink none may descend at more than a
+    hundredth of the slope. `x` is where equilibria are sought from.
     """
-    flat, unravel = end.theta, ravel_pytree(theta0)[1]
-    exact = ExactObjective(problem, theta0, entropic)
+    flat, unravel = ravel_pytree(theta)
+    exact = ExactObjective(problem, theta, entropic)
 
     def projected(flat: Array) -> Array:
         return ravel_pytree(problem.incentive_set.project(unravel(flat)))[0]
@@ -48,57 +50,72 @@ def examine(
     axes = jnp.eye(flat.size, dtype=flat.dtype)[:_PROBES]
     random = jax.random.normal(key, (2 * min(flat.size, _PROBES), flat.size), flat.dtype)
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
-    fixed = jnp.concatenate([jnp.zeros_like(axes[:1]), axes, -axes, random])
+    fixed = jnp.concatenate([jnp.zeros((2, flat.size), flat.dtype), axes, -axes, random])
     number = len(fixed)
 
-    def verdict(at: Evaluation) -> tuple[Array, Array, Array, Array]:
-        """Whether the gradient is zero, whether a bound makes it so, what is left, its scale."""
-        theta = unravel(flat)
+    def left_of(gradient: Array) -> Array:
+        """The gradient's norm, without what points out of the set; a short step tells it."""
+        norm = jnp.linalg.norm(gradient)
+        length = 1e-3 * size / jnp.where(norm > 0, norm, 1)
+        return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
+
+    def verdict(at: Evaluation, curvature: Array) -> tuple[Array, Array]:
+        """Whether the gradient is zero, and the size of its parts."""
         direct = ravel_pytree(jax.grad(problem.objective)(theta, at.x))[0]
         parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
-        parts = parts + 1e-2 * jnp.abs(at.objective) / size
-        left = jnp.linalg.norm(flat - projected(flat - at.gradient))
-        zero = left <= 1e-5 * parts
-        return zero, zero & (jnp.linalg.norm(at.gradient) > 1e-5 * parts), left, parts
+        left = left_of(at.gradient)
+        return (left <= 1e-5 * parts) | (left <= 1e-6 * size * curvature), parts
 
     def going_on(carry):
-        index, at, _ = carry
-        zero, *_ = verdict(at)
-        enough = (index > 0) & zero & (at.degenerate == 0)
+        index, at, _, curvature, _ = carry
+        zero, _ = verdict(at, curvature)
+        enough = (index > 1) & zero & (at.degenerate == 0)
         return (index < 2 * number) & ~enough
 
     def look(carry):
-        index, at, steepest = carry
+        index, at, steepest, curvature, jump = carry
         length = size * jnp.where(index < number, 1e-4, 1e-6)
-        # The first direction of each length is that of descent.
+        # The point itself first, then the direction of descent, then those that are fixed.
         slope = jnp.linalg.norm(at.gradient)
         descent = -at.gradient / jnp.where(slope > 0, slope, 1)
-        direction = jnp.where(index % number == 0, descent, fixed[index % number])
+        direction = jnp.where(index % number == 1, descent, fixed[index % number])
         probe = jnp.where(index == 0, flat, projected(flat + length * direction))
         found = exact(probe, at.x, None)
-        gained = (at.objective - found.objective) / length
+        rounding = 100 * jnp.finfo(flat.dtype).eps * jnp.abs(at.objective)
+        gained = (at.objective - found.objective - rounding) / length
         gained = jnp.where(jnp.isfinite(gained) & (index > 0), gained, 0)
+        changed = jnp.linalg.norm(found.gradient - at.gradient)
+        bent = direction @ (found.gradient - at.gradient) / length
         return (
             index + 1,
             tree_where(index == 0, found, at),
             jnp.maximum(steepest, gained),
+            jnp.where((index == 1) & jnp.isfinite(bent), bent, curvature),
+            jnp.where(index > number, jnp.maximum(jump, changed), jump),
         )
 
     nowhere = jnp.full((), jnp.inf, flat.dtype)
-    unknown = Evaluation(nowhere, jnp.zeros_like(flat), end.x, None, jnp.int32(0))
-    first = jnp.int32(0), unknown, jnp.zeros((), flat.dtype)
-    _, at, steepest = jax.lax.while_loop(going_on, look, first)
-    zero, at_bounds, left, parts = verdict(at)
-    rounding = 1e-8 * jnp.abs(at.objective) / (1e-4 * size)
-    held = steepest <= jnp.maximum(1e-2 * parts, rounding)
-    good = jnp.isfinite(at.objective) & held
+    unknown = Evaluation(nowhere, jnp.zeros_like(flat), x, None, jnp.int32(0))
+    nothing = jnp.zeros((), flat.dtype)
+    first = jnp.int32(0), unknown, nothing, nothing, nothing
+    _, at, steepest, curvature, jump = jax.lax.while_loop(going_on, look, first)
+    zero, parts = verdict(at, curvature)
+    # Of a gradient that is zero but for rounding, bounds take nothing away.
+    norm = jnp.linalg.norm(at.gradient)
+    at_bounds = zero & (left_of(at.gradient) < 0.5 * norm) & (norm > 1e-5 * parts)
+    held = steepest <= 1e-2 * parts
+    # At a kink the gradient jumps however short the step.
+    kinked = (at.degenerate > 0) | (jump > 0.1 * norm)
+    good = jnp.isfinite(at.objective) & held & (zero | kinked)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
     ending = ENDINGS.where(zero, at_rest, ENDINGS.kink)
     return Ending(
         theta=unravel(flat),
         x=at.x,
         objective=at.objective,
-        stationarity=left,
+        gradient=at.gradient,
+        stationarity=jnp.linalg.norm(flat - projected(flat - at.gradient)),
+        degenerate=at.degenerate,
         ending=ENDINGS.where(good, ending, ENDINGS.not_stationary),
         result=RESULTS.where(good, RESULTS.successful, RESULTS.not_stationary),
     )

@@ -17,6 +17,8 @@ from ._smoothed import evaluate_smoothed, start_point
 # Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
 _LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14)
 _STEPS_A_LEVEL = 25
+# Of the equilibria whose objectives are compared.
+_TOL = 1e-10
 
 
 class Search(eqx.Module):
@@ -26,6 +28,7 @@ class Search(eqx.Module):
     - `x`: the last exact equilibrium, and whether it was `degenerate`; `central`: the last point
       of the central path, whose products are in units of `scale`.
     - `level`: which smoothing; `fresh`: its objective has not been evaluated yet.
+    - `best_theta`, `best_objective`, `best_x`: the best point among those with exact equilibria.
     - `rows`: objective, norm of its gradient and length of every step.
     """
 
@@ -42,6 +45,9 @@ class Search(eqx.Module):
     level_steps: Int[Array, ""]
     steps: Int[Array, ""]
     rows: Float[Array, "steps 3"]
+    best_theta: Float[Array, " p"]
+    best_objective: Float[Array, ""]
+    best_x: Array
 
 
 class Evaluation(eqx.Module):
@@ -62,7 +68,7 @@ class ExactObjective(eqx.Module):
     def __call__(self, theta: Array, x: Array, central: InteriorPoint | None) -> Evaluation:
         incentive = ravel_pytree(self.like)[1](theta)
         found_x, _, result = find_equilibrium(
-            self.problem.game, incentive, x, None, 1e-10, 20_000, self.entropic
+            self.problem.game, incentive, x, None, _TOL, 20_000, self.entropic
         )
         found = evaluate_hypergradient(self.problem, incentive, found_x, Implicit())
         gradient = ravel_pytree(found.value)[0].astype(theta.dtype)
@@ -143,7 +149,8 @@ def search(
             length = length / jnp.where(tries < 3, 2, 5)
             found = evaluate(now.theta + length * step, before, now.level, now.scale)
             fine = found.objective <= now.objective + 1e-4 * length * slope
-            return length, found, fine | now.fresh, tries + 1
+            fine = (fine | now.fresh) & jnp.isfinite(found.objective)
+            return length, found, fine, tries + 1
 
         def searching(carry):
             _, _, fine, tries = carry
@@ -173,6 +180,8 @@ def search(
         if smooth:
             scale = jnp.where(looked, _scale(problem, unravel(theta), found.x), scale)
             central = tree_where(looked, start_point(problem, unravel(theta), found.x), central)
+        is_exact = (now.level == 0) | (now.level == last)
+        better = is_exact & fine & (found.objective < now.best_objective)
         row = jnp.stack([found.objective, jnp.linalg.norm(found.gradient), jnp.linalg.norm(moved)])
         return Search(
             theta=theta,
@@ -188,6 +197,9 @@ def search(
             level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
             steps=now.steps + 1,
             rows=now.rows.at[now.steps].set(row),
+            best_theta=jnp.where(better, theta, now.best_theta),
+            best_objective=jnp.where(better, found.objective, now.best_objective),
+            best_x=jnp.where(better, found.x, now.best_x),
         )
 
     zero = jnp.int32(0)
@@ -206,6 +218,9 @@ def search(
         level_steps=zero,
         steps=zero,
         rows=jnp.full((max_steps, 3), jnp.nan, dtype),
+        best_theta=flat0,
+        best_objective=jnp.asarray(jnp.inf, dtype),
+        best_x=x0,
     )
 
     def going_on(now: Search) -> Array:

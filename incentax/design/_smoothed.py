@@ -62,7 +62,7 @@ def evaluate_smoothed(
         value = game.operator(theta, x).ravel()
         pull = value + now.equality.transpose(point.equality) + point.inequality @ now.inequality
         if game.moves:
-            low, high = jnp.isfinite(now.lower), jnp.isfinite(now.upper)
+            low, high = jnp.isfinite(now.lower) & thick, jnp.isfinite(now.upper) & thick
             pull = pull - jnp.where(low, mu / jnp.where(low, point.x - now.lower, 1), 0)
             pull = pull + jnp.where(high, mu / jnp.where(high, now.upper - point.x, 1), 0)
         return (
@@ -84,10 +84,11 @@ def _operator(game, theta: PyTree, shape: tuple[int, ...]) -> Callable[[Array], 
 def _curvature(lower: Array, upper: Array, at: InteriorPoint) -> Array:
     """What the bounds add to the Jacobian; where they meet, nothing moves."""
     above, below = at.point.x - lower, upper - at.point.x
-    low, high = jnp.isfinite(lower), jnp.isfinite(upper)
+    thick = upper > lower
+    low, high = jnp.isfinite(lower) & thick, jnp.isfinite(upper) & thick
     barrier = jnp.where(low, at.above / jnp.where(low, above, 1), 0)
     barrier = barrier + jnp.where(high, at.below / jnp.where(high, below, 1), 0)
-    return jnp.where(upper > lower, barrier, 1)
+    return jnp.where(thick, barrier, 1)
 
 
 def is_smoothable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None) -> bool:

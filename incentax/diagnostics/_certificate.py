@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._results import RESULTS
-from .._tree import tree_norm, tree_subtract
-from ..design import DesignProblem, hypergradient
-from ..equilibrium import gap, solve_equilibrium
+from .._results import ENDINGS, RESULTS
+from .._tree import tree_norm
+from ..design import DesignProblem, examine, hypergradient
+from ..equilibrium import gap, known_entropic, solve_equilibrium
 from ..games import AbstractGame
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
@@ -36,6 +36,7 @@ class Certificate(eqx.Module):
       than 300 unknowns from samples alone.
     - `lipschitz`: likewise the largest, a lower bound of the Lipschitz constant of `F`.
     - `insensitive`: whether the objective has no derivative in `x` around the equilibrium.
+    - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
 
@@ -52,6 +53,7 @@ class Certificate(eqx.Module):
     lipschitz: Float[Array, ""]
     degenerate: Int[Array, ""]
     insensitive: Bool[Array, ""]
+    ending: ENDINGS
     result: RESULTS
 
     @property
@@ -68,28 +70,18 @@ class Certificate(eqx.Module):
             words.append(
                 f"The given strategy is not it: they differ by {self.equilibrium_error:.1e}."
             )
-        size = jnp.maximum(self.gradient, jnp.finfo(self.gradient.dtype).tiny)
-        if self.linear_residual > 1e-4:
+        exists = bool(self.linear_residual <= 1e-4)
+        if not exists:
             words.append(
                 "The derivative of the objective does not exist there: the adjoint system has no "
                 f"solution (residual {self.linear_residual:.1e})."
             )
-        elif self.stationarity <= 1e-4 * (size + jnp.abs(self.objective)):
-            at = "stationary" if self.gradient <= 10 * self.stationarity else "held by its bounds"
-            words.append(f"The design is {at} (projected gradient {self.stationarity:.1e}).")
-        elif self.degenerate > 0 or self.complementarity_margin < 1e-4:
-            words.append(
-                "The design is at a kink, where an active set changes: its one-sided gradient "
-                f"({self.stationarity:.1e}) is no evidence for or against it."
-            )
-        else:
-            words.append(
-                f"The design is not stationary: projected gradient {self.stationarity:.1e}."
-            )
-        if self.derivative_error > 1e-4 and self.degenerate == 0:
+        words.append(f"The design is {ENDINGS[self.ending]} ({self.stationarity:.1e}).")
+        if self.derivative_error > 1e-4 and self.degenerate == 0 and exists:
             words.append(
                 f"Central differences disagree with the gradient by {self.derivative_error:.1e}: "
-                "check that operator and objective are differentiable functions of their arguments."
+                "check that operator and objective are differentiable functions of their "
+                "arguments, of values that double precision can tell apart."
             )
         if self.insensitive:
             words.append("The objective does not change with what agents do.")
@@ -145,7 +137,7 @@ def certify(
         >>> game = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0))
         >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
         >>> print(ix.certify(problem, jnp.array([3.0])).verdict)
-        The equilibrium is exact. The design is stationary (projected gradient 0.0e+00).
+        The equilibrium is exact. The design is stationary: the gradient vanishes (0.0e+00).
     """
     given = x is not None
     theta, x = problem.at_door("certify", ("theta", "x"), theta, x)
@@ -160,13 +152,14 @@ def certify(
         take = take | (found.result != RESULTS.successful)
         found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
     gradient = hypergradient(problem, theta, found.x)
-    return _certify(problem, theta, x if given else found.x, found, gradient, key)
+    given_x = x if given else found.x
+    return _certify(problem, theta, given_x, found, gradient, key, known_entropic(game))
 
 
 @eqx.filter_jit
-def _certify(problem, theta, given, found, gradient, key) -> Certificate:
+def _certify(problem, theta, given, found, gradient, key, entropic) -> Certificate:
     game, x = problem.game, found.x
-    key_directions, key_pairs = jax.random.split(key)
+    key_directions, key_pairs, key_shifts = jax.random.split(key, 3)
     flat, unravel = ravel_pytree(theta)
     slope, _ = ravel_pytree(gradient.value)
 
@@ -178,7 +171,7 @@ def _certify(problem, theta, given, found, gradient, key) -> Certificate:
         return problem.objective(unravel(flat), again.x)
 
     def error(direction: Array) -> Array:
-        length = 1e-5 * jnp.maximum(1, jnp.max(jnp.abs(flat)))
+        length = jnp.finfo(flat.dtype).eps ** (1 / 3) * jnp.maximum(1, jnp.max(jnp.abs(flat)))
         step = length * direction / jnp.linalg.norm(direction)
         up, down = moved(step), moved(-step)
         above, below = jax.lax.map(value, jnp.stack([up, down]))
@@ -190,15 +183,15 @@ def _certify(problem, theta, given, found, gradient, key) -> Certificate:
     directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
     monotonicity, lipschitz = _constants(game, theta, x, key_pairs)
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
-    shifts = jax.random.normal(key_pairs, (3, *x.shape), x.dtype)
+    shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
     slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
-    nearest = problem.incentive_set.project(jax.tree.map(jnp.subtract, theta, gradient.value))
+    examined = examine(problem, theta, x, key_directions, entropic)
     return Certificate(
         objective=gradient.objective,
         equilibrium_residual=found.residual,
         equilibrium_error=jnp.max(jnp.abs(given - x)),
         gap=gap(game, theta, x),
-        stationarity=tree_norm(tree_subtract(theta, nearest)),
+        stationarity=examined.stationarity,
         gradient=tree_norm(gradient.value),
         derivative_error=jnp.max(jax.lax.map(error, directions)),
         linear_residual=gradient.residual,
@@ -207,6 +200,7 @@ def _certify(problem, theta, given, found, gradient, key) -> Certificate:
         lipschitz=lipschitz,
         degenerate=gradient.degenerate,
         insensitive=jnp.all(slopes == 0),
+        ending=examined.ending,
         result=found.result,
     )
 
@@ -234,9 +228,13 @@ def _constants(
     if x.size <= _DENSE:
         matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x).reshape(x.size, x.size)
         finite = jnp.all(jnp.isfinite(matrix))
-        matrix = jnp.where(finite, matrix, 0)
-        spectrum = jnp.linalg.eigvalsh((matrix + matrix.T) / 2)
+        # Only motions that stay on the equalities count.
+        rows = strategies.constraints(x).equality.dense(x.dtype)
+        along = jnp.eye(x.size, dtype=x.dtype) - jnp.linalg.pinv(rows) @ rows
+        matrix = along @ jnp.where(finite, matrix, 0) @ along
         norm = jnp.linalg.norm(matrix, 2)
+        across = (norm + 1) * (jnp.eye(x.size, dtype=x.dtype) - along)
+        spectrum = jnp.linalg.eigvalsh((matrix + matrix.T) / 2 + across)
         least = jnp.where(finite, jnp.minimum(least, spectrum[0]), least)
         largest = jnp.where(finite, jnp.maximum(largest, norm), largest)
     return least, largest

@@ -50,7 +50,10 @@ def _least_value(strategies: AbstractStrategySet, cost: Array, x: Array) -> Arra
 def _linear_program(polyhedron: Polyhedron, cost: Array) -> Array:
     """The optimum of a linear program, as the equilibrium of a constant operator."""
     game = Game(lambda cost, y: cost, polyhedron)
-    found = find_equilibrium(game, cost, polyhedron.centre().astype(cost.dtype), Newton(), 1e-9, 1)
+    size = jnp.max(jnp.abs(cost))
+    unit = cost / jnp.where(size > 0, size, 1)
+    start = polyhedron.centre().astype(cost.dtype)
+    found = find_equilibrium(game, unit, start, Newton(), None, 150)
     y, _, result = found
     return jnp.where(result == RESULTS.successful, cost @ y, -jnp.inf)
 
@@ -75,7 +78,8 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
         min over y_i of J_i(theta, y_i, x_-i)
 
     On boxes and without bounds; each player's problem is solved by Newton's method on its own
-    strategy, so that it is exact for costs that are convex in it.
+    strategy, which is exact for costs that are convex in it; for others what is found, or one of
+    the two ends of its box, is a lower bound of the regret. NaN where no minimum was found.
 
     **Raises** `TypeError` for a game without costs, `ValueError` on sets where a player's own
     strategies cannot be told from the others'.
@@ -108,11 +112,17 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
             return game.cost(theta, x.at[player].set(own))[player]
 
         alone = Game(lambda _, own: jax.grad(own_cost)(own), Box(lower[player], upper[player]))
-        own, _, _ = find_equilibrium(alone, None, x[player], Newton(), 1e-9, 1)
-        best = own_cost(own)
-        # A point that is worse than staying is none: the cost is not convex, or it was not found.
-        better = best <= costs[player]
-        return jnp.where(better, own, x[player]), jnp.where(better, best, costs[player])
+        own, _, result = find_equilibrium(alone, None, x[player], Newton(), None, 150)
+        # Where a cost is not convex its least value may lie at a bound.
+        low, high = lower[player], upper[player]
+        ends = [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
+        tried = jnp.stack([own, *ends, x[player]])
+        values = jax.vmap(own_cost)(tried)
+        best = jnp.argmin(values)
+        # Without a minimum there is no best response to speak of.
+        bounded = jnp.all(jnp.isfinite(low) & jnp.isfinite(high))
+        known = (result == RESULTS.successful) | bounded
+        return jnp.where(known, tried[best], jnp.nan), jnp.where(known, values[best], jnp.nan)
 
     moved, best = jax.lax.map(respond, jnp.arange(x.shape[0]))
     return BestResponse(moved, best, costs - best)

@@ -86,11 +86,18 @@ class Newton(eqx.Module):
     def _on_constraints(
         self, game: AbstractGame, theta: PyTree, x: Array, tol: Array | float, skip: Array
     ) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
+        # Costs in a small unit are counted in a larger one: else any point would seem close to
+        # equilibrium. The residual in the game's own unit is not larger.
+        slopes = jacobian_of(game, theta, x).diagonal()
+        largest = jnp.maximum(jnp.max(jnp.abs(game.operator(theta, x))), jnp.max(jnp.abs(slopes)))
+        unit = jnp.where((largest > 0) & (largest < 1), 1 / jnp.where(largest > 0, largest, 1), 1)
+
         def operator(flat: Array) -> Array:
-            return game.operator(theta, flat.reshape(x.shape)).ravel()
+            return unit * game.operator(theta, flat.reshape(x.shape)).ravel()
 
         def linearise(flat: Array) -> tuple[Array, AbstractJacobian]:
-            return operator(flat), jacobian_of(game, theta, flat.reshape(x.shape))
+            jacobian = jacobian_of(game, theta, flat.reshape(x.shape))
+            return operator(flat), jacobian.scaled(unit)
 
         point, residual, steps = solve_kkt(
             linearise,

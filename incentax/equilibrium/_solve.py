@@ -49,7 +49,8 @@ def solve_equilibrium(
     """Strategy `x*` with `<F(theta, x*), y - x*> >= 0` for all `y` in the strategy set.
 
     Until `max |x - project(x - F(theta, x))| <= tol`. `jax.grad`, `jax.jvp`, `jax.hessian` and
-    their likes differentiate the answer's `x` in `theta` and in the arrays of the game.
+    their likes differentiate the answer's `x` in `theta` and in the arrays of the game (second
+    derivatives hold the rows of a polyhedron: bounds, totals and levels may move, rows may not).
 
     **Arguments:**
 
@@ -58,8 +59,8 @@ def solve_equilibrium(
     - `method`: [`Newton`][], or dynamics by which agents play; when left out Newton, where its
       linear systems are small or have the structure of an aggregate, and extragradient play with
       its own step sizes where that fails.
-    - `tol`: positive, in units of `x`; when left out 1e-8, and in float32, which cannot tell that
-      little, at least `10 eps max(1, |x|, |F|)`.
+    - `tol`: positive, in units of `x`; 1e-8 when left out. Less than rounding leaves,
+      `10 eps max(1, |x|, |F|)`, is not asked for.
     - `max_steps`: at least 1.
     - `sensitivity`: how derivatives are computed: [`Implicit`][] when left out, [`Neumann`][] or
       [`Unrolled`][].
@@ -149,6 +150,8 @@ def find_equilibrium(
     `entropic` may be given where it is known ahead, see `AbstractGame.entropic`.
     """
     newton = Newton() if method is None else method
+    if isinstance(newton, Newton):
+        newton = Newton(min(newton.max_steps, max_steps))
     if not isinstance(newton, Newton):
         return _by_play(game, theta, x, newton, tol, max_steps, jnp.asarray(False))
     if method is None and not newton.fits(game, theta, x):
@@ -180,6 +183,9 @@ def _by_play(
 def _verdict(game: AbstractGame, theta: PyTree, start: Array, reached, finite) -> RESULTS:
     # A solver that moves into the interior may do without an operator at the start.
     started = reached | tree_finite(game.operator(theta, start))
+    # A set without points has neither a centre nor projections.
+    exists = tree_finite(game.strategies(theta).centre())
+    failed = RESULTS.where(exists, RESULTS.nonfinite_start, RESULTS.empty_set)
     return RESULTS.where(
         started,
         RESULTS.where(
@@ -187,7 +193,7 @@ def _verdict(game: AbstractGame, theta: PyTree, start: Array, reached, finite) -
             RESULTS.where(reached, RESULTS.successful, RESULTS.max_steps_reached),
             RESULTS.nonfinite_play,
         ),
-        RESULTS.nonfinite_start,
+        failed,
     )
 
 
@@ -199,12 +205,10 @@ def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array
 
 
 def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Array:
-    if tol is not None:
-        return jnp.asarray(tol).astype(x.dtype)
     # What rounding alone leaves of the residual bounds what can be asked for.
     size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
     rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(size, 1)
-    return jnp.maximum(rounding, 1e-8) if x.dtype == jnp.float32 else jnp.asarray(1e-8, x.dtype)
+    return jnp.maximum(rounding, jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype))
 
 
 def _play_to_tolerance(

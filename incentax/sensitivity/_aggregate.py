@@ -58,9 +58,11 @@ class AggregateSystem(eqx.Module):
         # Where agents feel nothing but the aggregate (Wardrop path flows) the diagonal is zero and
         # x* is not unique. A diagonal this small leaves what the aggregate determines as it is;
         # a cotangent that asks for more shows in the residual.
-        least = jnp.sqrt(jnp.finfo(x.dtype).eps) * cost_scale
-        diagonal = jnp.maximum(face.scale * own * face.scale + face.relaxation, least)
-        self.respond = face.response(diagonal)
+        diagonal = face.scale * own * face.scale + face.relaxation
+        largest = jnp.max(jnp.abs(diagonal))
+        scale = jnp.where(largest > 0, largest, jnp.where(cost_scale > 0, cost_scale, 1))
+        least = jnp.sqrt(jnp.finfo(x.dtype).eps) * scale
+        self.respond = face.response(jnp.where(jnp.abs(diagonal) < least, least, diagonal))
 
     def __call__(self, u: Float[Array, " m"]) -> Float[Array, " m"]:
         return u + self.feel(self.respond(self.send(u)))

@@ -280,8 +280,6 @@ class _Carried(eqx.Module):
     operator_value: Array
 
     def __call__(self, game: AbstractGame, theta: PyTree) -> tuple[Array, Array]:
-        if not game.moves:
-            return game.operator(theta, self.x), self.x
         constraints = game.strategies(theta).constraints(self.x)
         at, force = self.face.carry(constraints, self.x, self.operator_value)
         return game.operator(theta, at) + force, at

@@ -53,7 +53,9 @@ class Unrolled(AbstractSensitivity):
         return Memory(jnp.zeros(0, x.dtype), None)
 
     def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
-        return self._play(game, theta, jax.lax.stop_gradient(x))
+        # The derivative of play; the value is the equilibrium that was found.
+        played = self._play(game, theta, jax.lax.stop_gradient(x))
+        return jax.lax.stop_gradient(x) + (played - jax.lax.stop_gradient(played))
 
     def pullback(
         self,

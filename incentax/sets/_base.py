@@ -72,7 +72,7 @@ class AbstractFace(eqx.Module):
     @abc.abstractmethod
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
         """The map `g -> dx = scale * w` with `project(diagonal * w - scale * g) = 0`, `w` on the
-        face and `diagonal > 0`; symmetric."""
+        face and `diagonal` without zeros; symmetric."""
 
 
 class AbstractStrategySet(AbstractSet):

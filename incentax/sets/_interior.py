@@ -256,7 +256,9 @@ def solve_central(
         left = jnp.max(jnp.abs(jnp.concatenate(_mismatch(constraints, box, at, value)))) / size
         products, pairs = _products(constraints, box, at)
         away = jnp.max(jnp.where(pairs, jnp.abs(products - target), 0), initial=0.0) / target
-        found = jnp.maximum(1e-4 * away, 1e2 * left)
+        # Rounding leaves more than that of the equations in single precision.
+        sharp = 1e2 if x.dtype == jnp.float64 else 1e-3
+        found = jnp.maximum(1e-4 * away, sharp * left)
         return jnp.where(jnp.isfinite(found), found, jnp.inf)
 
     def going_on(carry):

@@ -19,6 +19,14 @@ class AbstractJacobian(eqx.Module):
         """The map from right sides `(g_x, g_y, g_z)` to the solution `(dx, dy, dz)`."""
 
     @abc.abstractmethod
+    def diagonal(self) -> Float[Array, " d"]:
+        """The derivatives of each entry in its own coordinate."""
+
+    @abc.abstractmethod
+    def scaled(self, by: Float[Array, ""]) -> "AbstractJacobian":
+        """`by ∂F/∂x`."""
+
+    @abc.abstractmethod
     def transpose(self) -> "AbstractJacobian":
         """`(∂F/∂x)^T`."""
 
@@ -42,6 +50,12 @@ class DenseJacobian(AbstractJacobian):
 
     matrix: Float[Array, "d d"]
 
+    def diagonal(self) -> Array:
+        return jnp.diagonal(self.matrix)
+
+    def scaled(self, by: Array) -> "DenseJacobian":
+        return DenseJacobian(by * self.matrix)
+
     def transpose(self) -> "DenseJacobian":
         return DenseJacobian(self.matrix.T)
 
@@ -50,10 +64,12 @@ class DenseJacobian(AbstractJacobian):
         c, a = constraints.equality.dense(j.dtype), constraints.inequality.astype(j.dtype)
         n, me, mi = j.shape[0], c.shape[0], a.shape[0]
         size = positive(jnp.max(jnp.abs(j), initial=0.0))
-        near = 1e-8 * size  # where x is not unique, the solution nearest to where it is
+        near = (
+            max(1e-8, 10 * float(jnp.finfo(j.dtype).eps)) * size
+        )  # where x is not unique, the solution nearest to where it is
         prox = jnp.diag(rows.own + near * rows.free)
         # Dependent constraints share a multiplier.
-        dual = 1e-10 / size
+        dual = max(1e-10, float(jnp.finfo(j.dtype).eps)) / size
         system = jnp.concatenate(
             [
                 jnp.concatenate(
@@ -93,12 +109,20 @@ class LowRankJacobian(AbstractJacobian):
     sent: Float[Array, "d m"]
     felt: Float[Array, "m d"]
 
+    def diagonal(self) -> Array:
+        return self.own + jnp.sum(self.sent * self.felt.T, axis=1)
+
+    def scaled(self, by: Array) -> "LowRankJacobian":
+        return LowRankJacobian(by * self.own, by * self.sent, self.felt)
+
     def transpose(self) -> "LowRankJacobian":
         return LowRankJacobian(self.own, self.felt.T, self.sent.T)
 
     def factor(self, rows: KKTRows, constraints: LinearConstraints) -> Callable:
         # Where agents feel nothing but the aggregate, the solution nearest to where they are.
-        near = 1e-8 * positive(jnp.max(jnp.sum(jnp.abs(self.sent * self.felt.T), axis=1)))
+        near = max(1e-8, 10 * float(jnp.finfo(self.own.dtype).eps)) * positive(
+            jnp.max(jnp.sum(jnp.abs(self.sent * self.felt.T), axis=1))
+        )
         diagonal = rows.free * (self.own + near) + rows.own
         weight = rows.free / diagonal
         # Blocks, or a dense matrix without rows.

@@ -126,7 +126,7 @@ def solve_kkt(
         residual = residual_of(now.point, operator(now.point.x))
         ready = (mean <= run.level) | (residual <= 1e-2 * jnp.sqrt(run.level))
         better = ready & (residual < jnp.inf)
-        broken = ~jnp.isfinite(mean) | (mean < 1e-24)
+        broken = ~jnp.isfinite(mean) | ((mean > 0) & (mean < 1e-24))
         return _Run(
             best=tree_where(better, now.point, run.best),
             residual=jnp.where(better, residual, run.residual),

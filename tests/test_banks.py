@@ -1,0 +1,79 @@
+"""The published problems and our own: every equilibrium and every design, with defaults."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+
+from .designs import DESIGNS
+from .equilibria import EQUILIBRIA
+
+# Some of every kind run on every change; all of them with the slow tests (each compiles anew).
+_QUICK = (
+    "oligopoly, exact exponent, g = 1.0",
+    "Outrata 1e",
+    "De Silva 1978",
+    "qpec1 (Jiang, Ralph)",
+    "Pigou toll",
+    "emission tax, output non-negative, tax per damage",
+    "capacity that the designer moves",
+    "regulated duopoly",
+)
+
+
+_LONG = (
+    "planted box, n = 500",
+    "planted simplices, n = 2 x 100",
+    "planted polyhedron, n = 60",
+    "planted box, n = 50",
+    "internet switching",
+)
+
+
+def test_the_banks_are_large_enough():
+    assert len(DESIGNS) >= 40
+    assert len(EQUILIBRIA) >= 20
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in _LONG else n for n in EQUILIBRIA],
+)
+def test_equilibrium_is_found_with_defaults(name):
+    make, answers = EQUILIBRIA[name]
+    game, start = make()
+    found = ix.solve_equilibrium(game, None, start)
+    assert found.residual < 1e-8
+    known = [np.asarray(answer() if callable(answer) else answer) for answer in answers]
+    # Published answers are rounded to the digits printed: 2 to 4 after the point.
+    exact = any(callable(answer) for answer in answers)
+    tolerance = 1e-7 if exact else 6e-3
+    assert min(np.abs(found.x - answer).max() for answer in known) < tolerance
+
+
+@pytest.mark.parametrize("name", [n for n in EQUILIBRIA if n.startswith("planted")])
+def test_planted_equilibrium_is_one(name):
+    make, (planted,) = EQUILIBRIA[name]
+    assert ix.natural_residual(make()[0], None, planted()) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DESIGNS],
+)
+def test_design_is_found_with_defaults(name):
+    make, best = DESIGNS[name]
+    problem, theta0 = make()
+    solution = ix.design(problem, theta0)
+    assert solution.residual < 1e-8
+    # Published values are rounded to six decimals, some to five.
+    rounding = 6e-6 if abs(best) > 1e-3 else 0.0
+    assert abs(solution.objective - best) <= 1e-6 * max(abs(best), 1e-6) + rounding
+    assert solution.result == ix.RESULTS.successful
+    assert problem.incentive_set.violation(solution.theta) < 1e-8
+    again = ix.solve_equilibrium(problem.game, solution.theta, solution.x)
+    np.testing.assert_allclose(
+        problem.objective(solution.theta, again.x), solution.objective, rtol=1e-9, atol=1e-12
+    )
+    assert jnp.isfinite(solution.history.objective[: solution.steps]).all()
