@@ -21,7 +21,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
     without = {
         "DesignFailure", "DesignSolution", "Equilibrium", "History", "Hypergradient", "Instance",
         "RESULTS", "SchemeInfo", "PathSet", "Network", "Demand", "SystemOptimum",
-        "LogitEquilibrium", "Power", "StepSizes",
+        "LogitEquilibrium", "Power", "StepSizes", "ENDINGS", "Certificate", "BestResponse",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""
