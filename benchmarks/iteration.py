@@ -34,8 +34,8 @@ def main():
         f_theta, f_x = jax.grad(problem.objective, (0, 1))(theta, x)
 
         def played(theta, x):
-            log_x = game.strategy_set.log_normalise(jnp.log(x) - 0.05 * game.operator(theta, x))
-            return jnp.exp(log_x)
+            log_x = jnp.log(x) - 0.05 * game.operator(theta, x)
+            return game.strategy_set.normalise_log(log_x)[0]
 
         _, pull = jax.vjp(played, theta, x)
         matvec = lambda w: w - pull(w)[1]  # noqa: E731

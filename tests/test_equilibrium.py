@@ -137,3 +137,37 @@ def test_single_precision_is_solved_to_its_rounding(name):
     expected = ix.solve_equilibrium(exact.problem.game, exact.theta, exact.x0).x
     # float32, and shares of trips that differ by a factor of 600
     np.testing.assert_allclose(found.x, expected, atol=2e-3 if name == "routing" else 1e-3)
+
+
+def test_small_units_do_not_pass_for_an_equilibrium():
+    game = ix.Game(lambda theta, x: 1e-12 * (x - theta), ix.Box(0.0, jnp.array([1.0])))
+    found = ix.solve_equilibrium(game, jnp.array([0.9]))
+    np.testing.assert_allclose(found.x, [0.9], rtol=1e-6)
+
+
+def test_the_bound_on_steps_holds_for_the_default_too():
+    game = ix.Game(lambda theta, x: x**3 + x - theta, ix.Reals((2,)))
+    found = ix.solve_equilibrium(game, jnp.array([3.0, 500.0]), max_steps=1, throw=False)
+    assert found.result == ix.RESULTS.max_steps_reached
+    assert found.steps <= 2  # one linear system and one step of play
+    assert found.residual <= 500  # the best point so far
+
+
+def test_an_empty_set_is_told_as_one():
+    def strategies(level):
+        return ix.Polyhedron(inequality=(jnp.ones((1, 2)), level[None]), lower=0.0)
+
+    game = ix.Game(lambda theta, x: x - 1.0, strategies)
+    found = jax.jit(lambda t: ix.solve_equilibrium(game, t, throw=False))(jnp.array(-1.0))
+    assert found.result == ix.RESULTS.empty_set
+    with pytest.raises(ValueError, match="empty set"):
+        ix.solve_equilibrium(game, jnp.array(-1.0))
+
+
+def test_equilibrium_between_equalities_alone():
+    """A steep operator on a plane: no complementary pair to steer by."""
+    plane = ix.Polyhedron(equality=(jnp.ones((1, 3)), jnp.ones(1)))
+    game = ix.Game(lambda theta, x: jnp.tanh(5 * (x - theta)) + 1e-3 * x, plane)
+    found = ix.solve_equilibrium(game, jnp.array([3.0, -2.0, 0.5]))
+    assert found.residual < 1e-8
+    assert float(found.x.sum()) == pytest.approx(1.0)

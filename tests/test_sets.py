@@ -159,3 +159,40 @@ def test_a_box_of_one_pytree_leaf_does_not_excuse_another():
     theta = {"a": jnp.array([1e9]), "b": jnp.array([-10.0])}
     with pytest.raises(ValueError, match=r"theta=(.|\n)*-10\.0"):
         ix.hypergradient(problem, theta, jnp.ones(1))
+
+
+def _polyhedron(a):
+    rows = jnp.stack([jnp.array([1.0, 2.0, 3.0]) * a, jnp.array([0.3, -0.2, 1.0])])
+    return ix.Polyhedron(inequality=(rows, jnp.array([1.0, 5.0])), lower=-1.0)
+
+
+def test_projection_on_a_polyhedron_is_nearest_and_is_differentiated():
+    a, y = jnp.array(1.3), jnp.array([1.0, 0.5, 2.0])
+    found = _polyhedron(a).project(y)
+    normal = jnp.array([1.0, 2.0, 3.0]) * a  # the only active constraint
+    np.testing.assert_allclose(found, y - normal * (normal @ y - 1) / (normal @ normal), rtol=1e-9)
+    step = 1e-6
+    for move in (
+        lambda t: _polyhedron(a).project(y + t * jnp.array([1.0, -1.0, 0.5])),
+        lambda t: _polyhedron(a + t).project(y),
+    ):
+        difference = (move(step) - move(-step)) / (2 * step)
+        np.testing.assert_allclose(jax.jacobian(move)(0.0), difference, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(jax.jacrev(move)(0.0), difference, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"inequality": ([[1.0, 1.0], [-1.0, -1.0]], [1.0, -2.0])}, "empty set"),
+        ({"equality": ([[1.0, 1.0], [2.0, 2.0]], [1.0, 2.0])}, "rank 1 of 2 rows"),
+        ({"equality": ([[1.0, 1.0], [2.0, 2.0]], [1.0, 3.0])}, "empty set"),
+        ({"lower": 0.0}, "got none"),
+        ({"lower": [0.0, 1.0], "inequality": ([[1.0]], [1.0])}, "inequality of 1, lower of 2"),
+        ({"inequality": ([[1.0, float("nan")]], [1.0])}, "finite numbers"),
+        ({"lower": [0.0, 2.0], "upper": 1.0}, "lower <= upper"),
+    ],
+)
+def test_polyhedra_that_are_none(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        ix.Polyhedron(**arguments)

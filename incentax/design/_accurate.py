@@ -83,7 +83,7 @@ def _best_of_starts(
     history = History(
         step=jnp.arange(1, steps + 1, dtype=jnp.int32),
         objective=end.rows[:, 0],
-        residual=unknown.at[end.steps - 1].set(residual),
+        residual=unknown,
         info=info,
         observed=None,
     )

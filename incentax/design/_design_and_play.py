@@ -12,7 +12,13 @@ from ..dynamics import MirrorDescent, Schedule
 from ..geometry import AbstractMirrorMap
 from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ._problem import DesignProblem, evaluate_hypergradient
-from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
+from ._scheme import (
+    AbstractScheme,
+    AbstractSchemeState,
+    designer_step,
+    require_optimizer,
+    SchemeInfo,
+)
 
 # The matrix behind the adjoint drifts with the step sizes: fast at first, slowly later. It is made
 # explicit at steps 0, 1, 2, 4, 8, ... and at every multiple of this number.
@@ -75,11 +81,7 @@ class DesignAndPlay(AbstractScheme):
         feedback: Callable[[PRNGKeyArray, Array], Array] | None = None,
         mirror_map: AbstractMirrorMap | None = None,
     ):
-        if not isinstance(optimizer, optax.GradientTransformation):
-            raise TypeError(
-                f"`DesignAndPlay(optimizer)` needs an optax transformation, got {optimizer!r}"
-            )
-        self.optimizer = optimizer
+        self.optimizer = require_optimizer("DesignAndPlay", optimizer)
         self.play = MirrorDescent(play_step, mirror_map, mixing=mixing, feedback=feedback)
         self.sensitivity = Implicit() if sensitivity is None else sensitivity
 
@@ -117,11 +119,9 @@ class DesignAndPlay(AbstractScheme):
             refresh=_refreshes(count),
             operator_value=mirror_map.operator(game, state.theta, point),
         )
-        # Some transformations look at the objective's value too.
-        update, optimizer = optax.with_extra_args_support(self.optimizer).update(
-            gradient.value, state.optimizer, state.theta, value=gradient.objective
+        theta, optimizer = designer_step(
+            problem, self.optimizer, state.theta, state.optimizer, gradient
         )
-        theta = problem.incentive_set.project(optax.apply_updates(state.theta, update))
         info = SchemeInfo(
             design_step=tree_norm(tree_subtract(theta, state.theta)),
             play_step=tree_norm(x - mirror_map.strategy(state.point)),

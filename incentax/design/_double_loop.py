@@ -13,7 +13,13 @@ from ..equilibrium import find_equilibrium, natural_residual
 from ..geometry import AbstractMirrorMap
 from ..sensitivity import AbstractSensitivity, Implicit, Memory, Unrolled
 from ._problem import DesignProblem, evaluate_hypergradient, Hypergradient
-from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
+from ._scheme import (
+    AbstractScheme,
+    AbstractSchemeState,
+    designer_step,
+    require_optimizer,
+    SchemeInfo,
+)
 
 
 class DoubleLoopState(AbstractSchemeState):
@@ -93,11 +99,7 @@ class DoubleLoop(AbstractScheme):
         mirror_map: AbstractMirrorMap | None = None,
     ):
         optimizer = optax.adam(0.1) if optimizer is None else optimizer
-        if not isinstance(optimizer, optax.GradientTransformation):
-            raise TypeError(
-                f"`DoubleLoop(optimizer)` needs an optax transformation, got {optimizer!r}"
-            )
-        self.optimizer = optimizer
+        self.optimizer = require_optimizer("DoubleLoop", optimizer)
         self.play = None if play_step is None else MirrorDescent(play_step, mirror_map)
         self.sensitivity = Implicit() if sensitivity is None else sensitivity
         if not isinstance(self.sensitivity, AbstractSensitivity):
@@ -146,10 +148,7 @@ class DoubleLoop(AbstractScheme):
             gradient = evaluate_hypergradient(
                 problem, theta, x, self.sensitivity, memory=state.memory
             )
-        update, optimizer = optax.with_extra_args_support(self.optimizer).update(
-            gradient.value, state.optimizer, theta, value=gradient.objective
-        )
-        moved = problem.incentive_set.project(optax.apply_updates(theta, update))
+        moved, optimizer = designer_step(problem, self.optimizer, theta, state.optimizer, gradient)
         info = SchemeInfo(
             design_step=tree_norm(tree_subtract(moved, theta)),
             play_step=tree_norm(x - state.x),

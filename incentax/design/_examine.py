@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_where
@@ -21,9 +21,7 @@ class Ending(eqx.Module):
     theta: PyTree
     x: Array
     objective: Float[Array, ""]
-    gradient: Float[Array, " p"]
     stationarity: Float[Array, ""]
-    degenerate: Int[Array, ""]
     ending: ENDINGS
     result: RESULTS
 
@@ -113,9 +111,7 @@ def examine(
         theta=unravel(flat),
         x=at.x,
         objective=at.objective,
-        gradient=at.gradient,
         stationarity=jnp.linalg.norm(flat - projected(flat - at.gradient)),
-        degenerate=at.degenerate,
         ending=ENDINGS.where(good, ending, ENDINGS.not_stationary),
         result=RESULTS.where(good, RESULTS.successful, RESULTS.not_stationary),
     )

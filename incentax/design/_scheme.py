@@ -3,9 +3,10 @@
 import abc
 
 import equinox as eqx
+import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from ._problem import DesignProblem
+from ._problem import DesignProblem, Hypergradient
 
 
 class SchemeInfo(eqx.Module):
@@ -29,6 +30,28 @@ class SchemeInfo(eqx.Module):
     gradient_residual: Float[Array, ""]
     degenerate: Int[Array, ""]
     inner_steps: Int[Array, ""]
+
+
+def require_optimizer(owner: str, optimizer: object) -> optax.GradientTransformation:
+    """The optimizer, or `TypeError` for what is no optax transformation."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(f"`{owner}(optimizer)` needs an optax transformation, got {optimizer!r}")
+    return optimizer
+
+
+def designer_step(
+    problem: DesignProblem,
+    optimizer: optax.GradientTransformation,
+    theta: PyTree,
+    state: optax.OptState,
+    gradient: Hypergradient,
+) -> tuple[PyTree, optax.OptState]:
+    """One step of the optimizer along the hypergradient, projected on the incentive set."""
+    # Some transformations look at the objective's value too.
+    update, state = optax.with_extra_args_support(optimizer).update(
+        gradient.value, state, theta, value=gradient.objective
+    )
+    return problem.incentive_set.project(optax.apply_updates(theta, update)), state
 
 
 class AbstractSchemeState(eqx.Module):

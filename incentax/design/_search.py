@@ -51,6 +51,11 @@ class Search(eqx.Module):
 
 
 class Evaluation(eqx.Module):
+    """The objective of a level at one incentive, its gradient, and the points that belong to it.
+
+    `objective` is infinite where no equilibrium, or no central point, was found.
+    """
+
     objective: Array
     gradient: Array
     x: Array

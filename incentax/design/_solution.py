@@ -13,7 +13,8 @@ class History(eqx.Module):
     """One row a recorded step, NaN from the step on at which a run broke off.
 
     - `step`: number of steps done.
-    - `objective`, `residual`: at the pair `(theta, x)` after that step.
+    - `objective`, `residual`: at the pair `(theta, x)` after that step. Without a scheme the
+      objective is the smoothed one as long as a step is, and no residual is computed.
     - `info`: the scheme's own figures, see [`SchemeInfo`][].
     - `observed`: what `Record.observe` returned.
     """

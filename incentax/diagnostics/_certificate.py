@@ -8,9 +8,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_norm
-from ..design import DesignProblem, examine, hypergradient
-from ..equilibrium import gap, known_entropic, solve_equilibrium
+from ..design import DesignProblem, evaluate_hypergradient, examine
+from ..equilibrium import Equilibrium, gap, known_entropic, solve_equilibrium
 from ..games import AbstractGame
+from ..sensitivity import Implicit
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
 _DENSE = 300
@@ -61,11 +62,11 @@ class Certificate(eqx.Module):
         """Plain words."""
         words = []
         if not bool(self.result == RESULTS.successful):
-            words.append(
-                f"The equilibrium was not reached: residual {self.equilibrium_residual:.1e}."
+            return (
+                f"The equilibrium was not reached (residual {self.equilibrium_residual:.1e}), and "
+                "without it nothing can be said of the design."
             )
-        else:
-            words.append("The equilibrium is exact.")
+        words.append("The equilibrium is exact.")
         if self.equilibrium_error > 1e-3:
             words.append(
                 f"The given strategy is not it: they differ by {self.equilibrium_error:.1e}."
@@ -151,16 +152,23 @@ def certify(
         take = (near.result == RESULTS.successful) & closer
         take = take | (found.result != RESULTS.successful)
         found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
-    gradient = hypergradient(problem, theta, found.x)
     given_x = x if given else found.x
-    return _certify(problem, theta, given_x, found, gradient, key, known_entropic(game))
+    return _certify(problem, theta, given_x, found, key, known_entropic(game))
 
 
 @eqx.filter_jit
-def _certify(problem, theta, given, found, gradient, key, entropic) -> Certificate:
+def _certify(
+    problem: DesignProblem,
+    theta: PyTree,
+    given: Array,
+    found: Equilibrium,
+    key: PRNGKeyArray,
+    entropic: bool | None,
+) -> Certificate:
     game, x = problem.game, found.x
-    key_directions, key_pairs, key_shifts = jax.random.split(key, 3)
+    key_directions, key_pairs, key_shifts, key_probes = jax.random.split(key, 4)
     flat, unravel = ravel_pytree(theta)
+    gradient = evaluate_hypergradient(problem, theta, x, Implicit())
     slope, _ = ravel_pytree(gradient.value)
 
     def moved(step: Array) -> Array:
@@ -185,7 +193,7 @@ def _certify(problem, theta, given, found, gradient, key, entropic) -> Certifica
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
     shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
     slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
-    examined = examine(problem, theta, x, key_directions, entropic)
+    examined = examine(problem, theta, x, key_probes, entropic)
     return Certificate(
         objective=gradient.objective,
         equilibrium_residual=found.residual,

@@ -32,7 +32,8 @@ class Newton(eqx.Module):
 
     On the KKT system of the strategy set (see `incentax/sets/_kkt.py`): Newton steps on the
     active set of the start first, so that a good start is kept; where they stall, Mehrotra's
-    predictor and corrector until complementarity is small, and Newton steps again. In a quantal
+    predictor and corrector until complementarity is small, and Newton steps again; where both
+    stall, proximal point steps, each solved in the same way. In a quantal
     response, whose strategies are all used, Newton steps in `log x` with extragradient play
     between where they do not help. One linear system a step: of the size of `x` and its
     constraints, or of the aggregate where the game has one.
@@ -50,7 +51,7 @@ class Newton(eqx.Module):
         [0.7 0.3]
     """
 
-    max_steps: int = eqx.field(static=True, default=150)
+    max_steps: int = eqx.field(static=True, default=250)
 
     def __check_init__(self):
         require_count("Newton", "max_steps", self.max_steps)

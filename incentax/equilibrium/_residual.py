@@ -22,6 +22,6 @@ def natural_residual(
     it, as from `log x`.
     """
     value = game.operator(theta, x) if operator_value is None else operator_value
-    residual = jnp.max(jnp.abs(x - game.strategies(theta).project(x - value)))
+    residual = jnp.max(jnp.abs(game.strategies(theta).displacement(x, value)))
     # A bound would hide an infinite cost.
     return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan)

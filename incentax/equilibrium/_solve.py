@@ -150,10 +150,9 @@ def find_equilibrium(
     `entropic` may be given where it is known ahead, see `AbstractGame.entropic`.
     """
     newton = Newton() if method is None else method
-    if isinstance(newton, Newton):
-        newton = Newton(min(newton.max_steps, max_steps))
     if not isinstance(newton, Newton):
         return _by_play(game, theta, x, newton, tol, max_steps, jnp.asarray(False))
+    newton = Newton(min(newton.max_steps, max_steps))
     if method is None and not newton.fits(game, theta, x):
         return _by_play(game, theta, x, Extragradient(), tol, max_steps, jnp.asarray(False))
     reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
@@ -200,14 +199,16 @@ def _verdict(game: AbstractGame, theta: PyTree, start: Array, reached, finite) -
 def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
     value = game.operator(theta, x)
     face = game.strategies(theta).face(x, value, 1.0)
-    residual = jnp.max(jnp.abs(x - face.nearest))
+    residual = jnp.max(jnp.abs(face.displacement))
     return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan), face.degenerate
 
 
 def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Array:
     # What rounding alone leaves of the residual bounds what can be asked for.
     size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
-    rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(size, 1)
+    eps = float(jnp.finfo(x.dtype).eps)
+    # ... up to a point: where x runs away, no residual is small for that.
+    rounding = jnp.minimum(10 * eps * jnp.maximum(size, 1), eps**0.25)
     return jnp.maximum(rounding, jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype))
 
 

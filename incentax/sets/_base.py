@@ -46,14 +46,14 @@ class AbstractFace(eqx.Module):
 
     On an active bound nothing moves. `relaxation` is zero on the support of an equilibrium and
     positive on strategies that are on their way out. `degenerate` counts the active constraints
-    without a multiplier: there `x*` has only one-sided derivatives. `nearest` is the projection of
-    the step `x - step_size * operator_value`, which is `x` at an equilibrium.
+    without a multiplier: there `x*` has only one-sided derivatives. `displacement` is
+    `x - project(x - step_size * operator_value)`, which is 0 at an equilibrium.
     """
 
     scale: eqx.AbstractVar[Float[Array, "..."]]
     relaxation: eqx.AbstractVar[Float[Array, "..."]]
     degenerate: eqx.AbstractVar[Int[Array, ""]]
-    nearest: eqx.AbstractVar[Float[Array, "..."]]
+    displacement: eqx.AbstractVar[Float[Array, "..."]]
 
     @abc.abstractmethod
     def project(self, w: Array) -> Array:
@@ -82,6 +82,10 @@ class AbstractStrategySet(AbstractSet):
     @abc.abstractmethod
     def shape(self) -> tuple[int, ...] | None:
         """Shape of `x`, or `None` when any shape will do."""
+
+    @abc.abstractmethod
+    def displacement(self, x: Array, force: Array) -> Array:
+        """`x - project(x - force)`."""
 
     @abc.abstractmethod
     def margin(self, x: Array, operator_value: Array) -> Float[Array, ""]:

@@ -18,7 +18,7 @@ class BoxFace(AbstractFace):
     scale: Float[Array, "..."]
     relaxation: Float[Array, "..."]
     degenerate: Int[Array, ""]
-    nearest: Float[Array, "..."]
+    displacement: Float[Array, "..."]
     free: Bool[Array, "..."]
     at_lower: Bool[Array, "..."]
 
@@ -79,6 +79,10 @@ class Box(AbstractStrategySet):
         pairs = jnp.where(thick, jnp.maximum(slack, jnp.abs(operator_value)), jnp.inf)
         return jnp.min(pairs)
 
+    def displacement(self, x: Array, force: Array) -> Array:
+        # As it is written elsewhere, rounding would hide a force on a large x.
+        return jnp.clip(force, x - self.upper.astype(x.dtype), x - self.lower.astype(x.dtype))
+
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         reached = x - step_size * operator_value
         lower, upper = self.lower.astype(x.dtype), self.upper.astype(x.dtype)
@@ -93,7 +97,7 @@ class Box(AbstractStrategySet):
             scale=free.astype(x.dtype),
             relaxation=jnp.zeros_like(x),
             degenerate=degenerate,
-            nearest=jnp.clip(reached, lower, upper),
+            displacement=self.displacement(x, step_size * operator_value),
             free=free,
             at_lower=at_lower,
         )
@@ -145,6 +149,10 @@ class Reals(AbstractStrategySet):
     def centre(self) -> Array:
         return jnp.zeros(self.size)
 
+    def displacement(self, x: Array, force: Array) -> Array:
+        del x
+        return force
+
     def margin(self, x: Array, operator_value: Array) -> Array:
         del operator_value
         return jnp.asarray(jnp.inf, x.dtype)
@@ -155,7 +163,7 @@ class Reals(AbstractStrategySet):
             scale=jnp.ones_like(x),
             relaxation=jnp.zeros_like(x),
             degenerate=jnp.int32(0),
-            nearest=x - step_size * operator_value,
+            displacement=step_size * operator_value,
             free=~none,
             at_lower=none,
         )

@@ -36,6 +36,7 @@ class InteriorPoint(eqx.Module):
 
 
 def finite_max(value: Array) -> Array:
+    """Largest size of the entries that are finite."""
     return jnp.max(jnp.where(jnp.isfinite(value), jnp.abs(value), 0), initial=0.0)
 
 

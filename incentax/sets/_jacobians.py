@@ -27,6 +27,10 @@ class AbstractJacobian(eqx.Module):
         """`by ∂F/∂x`."""
 
     @abc.abstractmethod
+    def shifted(self, by: Float[Array, ""]) -> "AbstractJacobian":
+        """`∂F/∂x + by I`."""
+
+    @abc.abstractmethod
     def transpose(self) -> "AbstractJacobian":
         """`(∂F/∂x)^T`."""
 
@@ -55,6 +59,9 @@ class DenseJacobian(AbstractJacobian):
 
     def scaled(self, by: Array) -> "DenseJacobian":
         return DenseJacobian(by * self.matrix)
+
+    def shifted(self, by: Array) -> "DenseJacobian":
+        return DenseJacobian(self.matrix + by * jnp.eye(len(self.matrix), dtype=self.matrix.dtype))
 
     def transpose(self) -> "DenseJacobian":
         return DenseJacobian(self.matrix.T)
@@ -114,6 +121,9 @@ class LowRankJacobian(AbstractJacobian):
 
     def scaled(self, by: Array) -> "LowRankJacobian":
         return LowRankJacobian(by * self.own, by * self.sent, self.felt)
+
+    def shifted(self, by: Array) -> "LowRankJacobian":
+        return LowRankJacobian(self.own + by, self.sent, self.felt)
 
     def transpose(self) -> "LowRankJacobian":
         return LowRankJacobian(self.own, self.felt.T, self.sent.T)

@@ -31,12 +31,28 @@ from ._interior import (
 from ._jacobians import AbstractJacobian, KKTRows
 
 
+# Steps without a gain after which the problem is changed.
+_PATIENCE = 40
+
+
 class _Run(eqx.Module):
-    best: KKTPoint
+    """Where Newton's method stands, where the interior point does, and the best point so far.
+
+    Of `F(x) + pull (x - anchor)`; `residual` and `lowest`, the least since the anchor was set, are
+    of that problem, `least` is of `F` itself.
+    """
+
+    point: KKTPoint
     residual: Float[Array, ""]
+    best: KKTPoint
+    least: Float[Array, ""]
     interior: InteriorPoint
     finishing: Bool[Array, ""]
     level: Float[Array, ""]
+    pull: Float[Array, ""]
+    anchor: Float[Array, " d"]
+    lowest: Float[Array, ""]
+    idle: Int[Array, ""]
     count: Int[Array, ""]
     stuck: Bool[Array, ""]
 
@@ -55,7 +71,10 @@ def solve_kkt(
 
     `linearise(x)` returns the operator and its Jacobian. Newton's method on the active set comes
     first, so that a good start is kept; where it stalls an interior point method takes over, and
-    hands back when its complementarity is small.
+    hands back when its complementarity is small. Where both stall the same is done for
+    `F(x) + c (x - x_k)` from the best point `x_k`, and again from the answer with a smaller `c`:
+    proximal point steps (R. T. Rockafellar, *SIAM Journal on Control and Optimization* 14 (1976)),
+    which converge for every monotone operator.
     """
     box = Bounds(constraints)
 
@@ -68,14 +87,34 @@ def solve_kkt(
         )
 
     def residual_of(point: KKTPoint, value: Array) -> Array:
-        return _residual(constraints, point, value)
+        found = _residual(constraints, point, value)
+        return jnp.where(jnp.isfinite(found), found, jnp.inf)
+
+    def pulled(run: _Run, x: Array) -> Array:
+        return operator(x) + run.pull * (x - run.anchor)
+
+    def pulled_linearise(run: _Run, x: Array) -> tuple[Array, AbstractJacobian]:
+        value, jacobian = linearise(x)
+        return value + run.pull * (x - run.anchor), jacobian.shifted(run.pull)
+
+    def moved_to(run: _Run, point: KKTPoint, better: Array, residual: Array, **other) -> _Run:
+        kept = tree_where(better, point, run.point)
+        names = ("point", "residual", "finishing", "count", *other)
+        values = (
+            kept,
+            jnp.where(better, residual, run.residual),
+            better,
+            run.count + 1,
+            *other.values(),
+        )
+        return eqx.tree_at(lambda r: [getattr(r, name) for name in names], run, values)
 
     def newton(run: _Run) -> _Run:
-        point = run.best
-        value, jacobian = linearise(point.x)
-        pull = reduced(constraints, point, value)
+        point = run.point
+        value, jacobian = pulled_linearise(run, point.x)
+        force = reduced(constraints, point, value)
         x, z = point.x, point.inequality
-        at_lower, at_upper = box.active(x, pull)
+        at_lower, at_upper = box.active(x, force)
         free = ~(at_lower | at_upper)
         room = constraints.inequality_level - constraints.inequality @ x
         taut = z > room
@@ -85,85 +124,125 @@ def solve_kkt(
         )
         target = jnp.where(at_lower, box.low, jnp.where(at_upper, box.high, 0))
         solve = jacobian.factor(rows, constraints)
-        dx, dy, dz = solve(
-            jnp.where(free, -pull, target - x),
+        step = solve(
+            jnp.where(free, -force, target - x),
             constraints.equality_level - constraints.equality(x),
             jnp.where(taut, room, z),
         )
-        reached, residual = best_length(point, (dx, dy, dz), 1.0)
-        better = residual < 0.9 * run.residual
+
+        def along(length):
+            reached = KKTPoint(
+                jnp.clip(x + length * step[0], constraints.lower, constraints.upper),
+                point.equality + length * step[1],
+                jnp.maximum(z + length * step[2], 0),
+            )
+            return reached, residual_of(reached, pulled(run, reached.x))
+
+        reached, residuals = jax.vmap(along)(jnp.asarray(LENGTHS, dtype))
+        chosen = jnp.argmin(residuals)
+        reached = jax.tree.map(lambda leaf: leaf[chosen], reached)
+        better = residuals[chosen] < 0.9 * run.residual
         first = run.count == 0
         # The multipliers of a first guess are zero: the first step finds them.
-        better = better | (first & (residual < jnp.inf) & (constraints.inequality_level.size > 0))
-        kept = tree_where(better, reached, point)
-        return _Run(
-            best=kept,
-            residual=jnp.where(better, residual, run.residual),
-            interior=run.interior,
-            finishing=better,
-            level=run.level,
-            count=run.count + 1,
-            stuck=~better & (run.residual <= tol),
-        )
-
-    def best_length(point: KKTPoint, step, longest) -> tuple[KKTPoint, Array]:
-        def along(length):
-            moved = KKTPoint(
-                jnp.clip(point.x + length * step[0], constraints.lower, constraints.upper),
-                point.equality + length * step[1],
-                jnp.maximum(point.inequality + length * step[2], 0),
-            )
-            residual = residual_of(moved, operator(moved.x))
-            return moved, jnp.where(jnp.isfinite(residual), residual, jnp.inf)
-
-        moved, residuals = jax.vmap(along)(longest * jnp.asarray(LENGTHS, point.x.dtype))
-        chosen = jnp.argmin(residuals)
-        return jax.tree.map(lambda leaf: leaf[chosen], moved), residuals[chosen]
+        rows_alone = first & (constraints.inequality_level.size > 0)
+        better = better | (rows_alone & (residuals[chosen] < jnp.inf))
+        return moved_to(run, reached, better, residuals[chosen])
 
     def interior(run: _Run) -> _Run:
-        now = interior_step(linearise, operator, constraints, box, run.interior)
-        mean = complementarity(constraints, box, now)
-        residual = residual_of(now.point, operator(now.point.x))
-        ready = (mean <= run.level) | (residual <= 1e-2 * jnp.sqrt(run.level))
-        better = ready & (residual < jnp.inf)
-        broken = ~jnp.isfinite(mean) | ((mean > 0) & (mean < 1e-24))
-        return _Run(
-            best=tree_where(better, now.point, run.best),
-            residual=jnp.where(better, residual, run.residual),
-            interior=now,
-            finishing=better,
-            level=jnp.where(ready, jnp.minimum(run.level, mean) * 1e-2, run.level),
-            count=run.count + 1,
-            stuck=broken,
+        now = interior_step(
+            lambda x: pulled_linearise(run, x),
+            lambda x: pulled(run, x),
+            constraints,
+            box,
+            run.interior,
         )
+        mean = complementarity(constraints, box, now)
+        residual = residual_of(now.point, pulled(run, now.point.x))
+        ready = (mean <= run.level) | (residual <= 1e-2 * jnp.sqrt(run.level))
+        broken = ~jnp.isfinite(mean) | ((mean > 0) & (mean < 1e-24))
+        level = jnp.where(ready, jnp.minimum(run.level, mean) * 1e-2, run.level)
+        idle = jnp.where(broken, _PATIENCE, run.idle)
+        better = ready & (residual < jnp.inf)
+        return moved_to(run, now.point, better, residual, interior=now, level=level, idle=idle)
 
     def step(run: _Run) -> _Run:
-        return jax.lax.cond(run.finishing, newton, interior, run)
+        stepped = run.finishing
+        run = jax.lax.cond(stepped, newton, interior, run)
+        true = residual_of(run.point, operator(run.point.x))
+        best = tree_where(true < run.least, run.point, run.best)
+        least = jnp.minimum(true, run.least)
+        gained = run.residual < 0.9 * run.lowest
+        idle = jnp.where(gained, 0, run.idle + 1)
+        lowest = jnp.minimum(run.lowest, run.residual)
+        run = eqx.tree_at(
+            lambda r: (r.best, r.least, r.idle, r.lowest), run, (best, least, idle, lowest)
+        )
+        # What rounding leaves is not improved by any other problem.
+        stalled = idle >= _PATIENCE
+        refused = stepped & ~run.finishing
+        stuck = ((stalled | refused) & (least <= tol)) | (stalled & ~jnp.isfinite(least))
+        stuck = run.stuck | stuck
+        run = eqx.tree_at(lambda r: r.stuck, run, stuck)
+        away = run.pull * jnp.max(jnp.abs(run.point.x - run.anchor), initial=0.0)
+        solved = (run.pull > 0) & (run.residual <= jnp.maximum(0.1 * away, aim))
+        return jax.lax.cond(stalled | solved, change, lambda run, _: run, run, solved)
+
+    def change(run: _Run, solved: Array) -> _Run:
+        """A new anchor: where the problem was solved a weaker pull, else a stronger one."""
+        point = tree_where(solved, run.point, run.best)
+        weaker = jnp.where(run.pull < 1e-10 * unit, 0, 0.1 * run.pull)
+        pull = jnp.where(solved, weaker, jnp.maximum(10 * run.pull, unit))
+        residual = residual_of(point, operator(point.x))
+        return _Run(
+            point=point,
+            residual=residual,
+            best=run.best,
+            least=run.least,
+            interior=interior_start(operator, constraints, point.x),
+            finishing=jnp.asarray(True),
+            level=level,
+            pull=pull,
+            anchor=point.x,
+            lowest=residual,
+            idle=jnp.int32(0),
+            count=run.count,
+            stuck=run.stuck,
+        )
 
     def going_on(run: _Run) -> Array:
-        return (run.residual > aim) & (run.count < max_steps) & ~run.stuck
+        return (run.least > aim) & (run.count < max_steps) & ~run.stuck
 
     first = begin(start)
-    value = operator(first.x)
+    value, jacobian = linearise(first.x)
+    unit = jnp.max(jnp.abs(jacobian.diagonal()), initial=0.0)
+    unit = jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1)
     residual = residual_of(first, value)
     size = jnp.maximum(1, jnp.maximum(jnp.max(jnp.abs(first.x)), finite_max(value)))
     aim = jnp.maximum(1e-4 * tol, 20 * jnp.finfo(start.dtype).eps * size)
+    level = jnp.asarray(1e-6, start.dtype) * jnp.minimum(size, 1e3)
     run = _Run(
+        point=first,
+        residual=residual,
         best=first,
-        residual=jnp.where(jnp.isfinite(residual), residual, jnp.inf),
+        least=residual,
         interior=interior_start(operator, constraints, first.x),
         finishing=jnp.isfinite(residual),
-        level=jnp.asarray(1e-6, start.dtype) * jnp.minimum(size, 1e3),
+        level=level,
+        pull=jnp.zeros((), start.dtype),
+        anchor=first.x,
+        lowest=residual,
+        idle=jnp.int32(0),
         count=jnp.int32(0),
         stuck=jnp.asarray(skip),
     )
     run = jax.lax.while_loop(going_on, step, run)
-    return run.best, run.residual, run.count
+    return run.best, run.least, run.count
 
 
 def _residual(constraints: LinearConstraints, point: KKTPoint, value: Array) -> Array:
     pull = reduced(constraints, point, value)
-    moved = point.x - jnp.clip(point.x - pull, constraints.lower, constraints.upper)
+    # `x - clip(x - pull)`, without the rounding that hides a pull on a large x.
+    moved = jnp.clip(pull, point.x - constraints.upper, point.x - constraints.lower)
     missed = constraints.equality(point.x) - constraints.equality_level
     room = constraints.inequality_level - constraints.inequality @ point.x
     slack = jnp.minimum(point.inequality, room)

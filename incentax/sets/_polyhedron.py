@@ -24,7 +24,7 @@ class PolyhedronFace(AbstractFace):
     scale: Float[Array, " d"]
     relaxation: Float[Array, " d"]
     degenerate: Int[Array, ""]
-    nearest: Float[Array, " d"]
+    displacement: Float[Array, " d"]
     free: Bool[Array, " d"]
     at_lower: Bool[Array, " d"]
     taut: Bool[Array, " more"]
@@ -186,6 +186,9 @@ class Polyhedron(AbstractStrategySet):
     def project(self, x: Array) -> Array:
         return _project(self.constraints(x), x)
 
+    def displacement(self, x: Array, force: Array) -> Array:
+        return x - self.project(x - force)
+
     def margin(self, x: Array, operator_value: Array) -> Array:
         pairs = _Pairs(self.constraints(x), x - operator_value)
         bounds = jnp.where(
@@ -295,7 +298,7 @@ def _face(constraints: LinearConstraints, x: Array, v: Array) -> PolyhedronFace:
         scale=free.astype(x.dtype),
         relaxation=jnp.zeros_like(x),
         degenerate=(jnp.sum(unpushed) + jnp.sum(on_bound)).astype(jnp.int32),
-        nearest=pairs.x,
+        displacement=x - pairs.x,
         free=free,
         at_lower=at_lower,
         taut=taut,

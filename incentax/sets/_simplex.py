@@ -20,7 +20,7 @@ class SimplexFace(AbstractFace):
     scale: Float[Array, " d"]
     relaxation: Float[Array, " d"]
     degenerate: Int[Array, ""]
-    nearest: Float[Array, " d"]
+    displacement: Float[Array, " d"]
     used: Bool[Array, " d"]
     normal: Float[Array, " d"]
     blocks: Blocks
@@ -115,6 +115,9 @@ class Simplex(AbstractStrategySet):
         spread = self.blocks.transpose
         return weight * spread(scale), relative + spread(jnp.log(scale))
 
+    def displacement(self, x: Array, force: Array) -> Array:
+        return x - self.project(x - force)
+
     def margin(self, x: Array, operator_value: Array) -> Array:
         least = -self.blocks.max(-operator_value)
         return jnp.min(jnp.maximum(x, operator_value - self.blocks.transpose(least)))
@@ -134,7 +137,7 @@ class Simplex(AbstractStrategySet):
         )
         return SimplexFace(
             scale=jnp.sqrt(positive),
-            nearest=self.project(x - step_size * operator_value),
+            displacement=self.displacement(x, step_size * operator_value),
             relaxation=jnp.where(used, jnp.maximum(cost - mean, 0), 0),
             degenerate=jnp.sum(tempting, dtype=jnp.int32),
             used=used,
