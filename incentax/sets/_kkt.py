@@ -30,7 +30,6 @@ from ._interior import (
 )
 from ._jacobians import AbstractJacobian, KKTRows
 
-
 # Steps without a gain after which the problem is changed.
 _PATIENCE = 40
 
