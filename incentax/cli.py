@@ -132,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show_run(summary: dict[str, Any]) -> None:
     times, certificate = summary["total_travel_time"], summary["certificate"]
-    without = summary["certificate_without_tolls"]
+    slope, without = summary["slope"], summary["slope_without_tolls"]
     done = f"all {summary['steps']} steps done, finite throughout"
     table = _table("Result (times in 0.01 h)", ("what", "value"))
     rows: list[tuple[str, str]] = [
@@ -145,18 +145,20 @@ def _show_run(summary: dict[str, Any]) -> None:
         ),
         ("share of the gap captured", f"{100 * summary['gap_captured']:.2f} %"),
         ("equilibrium residual", f"{certificate['equilibrium_residual']:.1e}"),
-        ("hypergradient norm", f"{certificate['hypergradient_norm']:.4g}"),
+        ("hypergradient norm", f"{slope['hypergradient_norm']:.4g}"),
         (
             "hypergradient norm, projected on the toll bounds (without tolls)",
-            f"{certificate['projected_hypergradient_norm']:.4g} "
+            f"{slope['projected_hypergradient_norm']:.4g} "
             f"({without['projected_hypergradient_norm']:.4g})",
         ),
+        ("derivative error, against central differences", f"{certificate['derivative_error']:.1e}"),
         ("seconds to compile", f"{summary['seconds_to_compile']:.1f}"),
         ("seconds to run", f"{summary['seconds_to_run']:.1f}"),
         ("result", done if summary["result"] == "successful" else summary["result"]),
     ]
     for row in rows:
         table.add_row(*row)
+    table.caption = certificate["verdict"]
     tolls = _table("Tolls (0.01 h)", ("link", "toll", "link", "toll", "link", "toll"))
     entries = [(link, f"{toll:.3f}") for link, toll in summary["tolls_by_link"].items()]
     for first in range(0, len(entries), 3):

@@ -22,16 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 from jaxtyping import Array
 
 from . import plots, schedules
 from ._results import RESULTS
-from .design import design, DesignAndPlay, DesignProblem, evaluate_hypergradient, Record
-from .equilibrium import solve_equilibrium
+from .design import design, DesignAndPlay, DesignProblem, Record
+from .diagnostics import certify
 from .geometry import AbstractMirrorMap, Entropic, EntropicProduct, relative_entropy
 from .noise import Gaussian
-from .problems import Instance, second_best_tolls
+from .problems import second_best_tolls
 from .sensitivity import Implicit
 from .traffic import logit_equilibrium, RoutingGame
 
@@ -65,7 +64,7 @@ def reproduce(
     """Runs every setting, all seeds of one in one vmapped call, and measures both gaps."""
     instance = second_best_tolls(ETA, paths, MAX_TOLL)
     report("reference optimum", 0.0)
-    reference, gradient_norm = reference_tolls(instance)
+    reference = design(instance.problem, instance.theta0, x0=instance.x0, starts=1).theta
     every = max(1, steps // 300)
     record = Record(every, observe=lambda theta, x: (theta, x))
     rows = _log_spaced(-(-steps // every))
@@ -121,7 +120,7 @@ def reproduce(
         },
         "seeds": seeds,
         "reference_tolls": reference,
-        "reference_projected_gradient_norm": gradient_norm,
+        "certificate": certify(instance.problem, reference).as_dict(),
         "largest_residual_of_reference_equilibria": worst,
         "step": shown_steps,
         "settings": {
@@ -174,37 +173,6 @@ def draw(figure1: Figure1) -> Any:
         fontsize=10,
     )
     return figure
-
-
-def reference_tolls(instance: Instance) -> tuple[Array, float]:
-    """Tolls that L-BFGS-B finds on exact equilibria, and the projected gradient norm there."""
-    problem = instance.problem
-    at_equilibrium = eqx.filter_jit(lambda theta, x: _value_and_gradient(problem, theta, x))
-    last = instance.x0
-
-    def value_and_gradient(theta: np.ndarray):
-        nonlocal last
-        value, gradient, last = at_equilibrium(jnp.asarray(theta), last)
-        # Scaled so that the optimizer's first step is of the size of a toll.
-        return float(value) / 1e3, np.asarray(gradient) / 1e3
-
-    found = scipy.optimize.minimize(
-        value_and_gradient,
-        np.asarray(instance.theta0),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, MAX_TOLL)] * instance.theta0.size,
-        options={"ftol": 1e-15, "gtol": 1e-6, "maxiter": 200},
-    )
-    _, gradient = value_and_gradient(found.x)
-    blocked = ((found.x <= 0) & (gradient > 0)) | ((found.x >= MAX_TOLL) & (gradient < 0))
-    return jnp.asarray(found.x), float(1e3 * np.linalg.norm(np.where(blocked, 0, gradient)))
-
-
-def _value_and_gradient(problem: DesignProblem, theta: Array, x: Array):
-    x = solve_equilibrium(problem.game, theta, x, tol=1e-9, throw=False).x
-    gradient = evaluate_hypergradient(problem, theta, x, Implicit())
-    return gradient.objective, gradient.value, x
 
 
 @eqx.filter_jit

@@ -23,6 +23,7 @@ from .design import (
     hypergradient,
     start,
 )
+from .diagnostics import certify
 from .equilibrium import solve_equilibrium
 from .problems import Instance
 
@@ -59,20 +60,19 @@ def run_tolls(
 
     found = [jax.tree.map(lambda leaf, s=seed: leaf[s], solutions) for seed in range(seeds)]
     results = [_outcome(solution, steps) for solution in found]
-    certified = [_certify(problem, solution.theta) for solution in found]
+    slopes = [_slope(problem, solution.theta) for solution in found]
     results = [
         result if row["equilibrium_reached"] else f"{result}; equilibrium of the tolls not reached"
-        for result, row in zip(results, certified)
+        for result, row in zip(results, slopes)
     ]
     # A seed that broke off is certified at its last finite tolls, and comes last.
     order = [
-        (result != "successful", row["total_travel_time"])
-        for result, row in zip(results, certified)
+        (result != "successful", row["total_travel_time"]) for result, row in zip(results, slopes)
     ]
     best = order.index(min(order))
     solution = found[best]
     before, ideal = float(problem.objective(instance.theta0, without.x)), optimum.total_travel_time
-    after = certified[best]["total_travel_time"]
+    after = slopes[best]["total_travel_time"]
     # With one path a pair there is nothing to choose, and no gap.
     open_gap = before - float(ideal) > 1e-9 * before
     tolls = dict(zip(map(str, traffic.TOLLED_LINKS), solution.theta.tolist()))
@@ -85,12 +85,13 @@ def run_tolls(
             "with_tolls": after,
             "system_optimum_on_these_paths": ideal,
             "system_optimum_relative_gap": optimum.relative_gap,
-            "with_tolls_by_seed": [row["total_travel_time"] for row in certified],
+            "with_tolls_by_seed": [row["total_travel_time"] for row in slopes],
         },
         "gap_captured": (before - after) / (before - float(ideal)) if open_gap else float("nan"),
         "tolls_by_link": tolls,
-        "certificate": certified[best],
-        "certificate_without_tolls": _certify(problem, instance.theta0),
+        "certificate": certify(problem, solution.theta).as_dict(),
+        "slope": slopes[best],
+        "slope_without_tolls": _slope(problem, instance.theta0),
         "equilibrium_residual_without_tolls": without.residual,
         "play_residual": solution.residual,
         "seconds_to_compile": compile_seconds,
@@ -190,7 +191,7 @@ def _design(
     return solutions, compile_seconds, run_seconds
 
 
-def _certify(problem: DesignProblem, theta: Array) -> dict[str, Any]:
+def _slope(problem: DesignProblem, theta: Array) -> dict[str, Any]:
     """The equilibrium of tolls solved anew, and how stationary they are there."""
     equilibrium = solve_equilibrium(problem.game, theta, throw=False)
     gradient = hypergradient(problem, theta, equilibrium.x)
@@ -199,12 +200,9 @@ def _certify(problem: DesignProblem, theta: Array) -> dict[str, Any]:
     moved = problem.incentive_set.project(theta - step * gradient.value)
     return {
         "total_travel_time": float(problem.objective(theta, equilibrium.x)),
-        "equilibrium_residual": float(equilibrium.residual),
         "equilibrium_reached": bool(equilibrium.result == RESULTS.successful),
         "hypergradient_norm": float(tree_norm(gradient.value)),
         "projected_hypergradient_norm": float(tree_norm(theta - moved) / step),
-        "hypergradient_linear_residual": float(gradient.residual),
-        "degenerate_constraints": int(gradient.degenerate),
     }
 
 

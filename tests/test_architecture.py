@@ -11,6 +11,7 @@ FLOORS = {
     "_results": 0,
     "_checks": 0,
     "_tree": 0,
+    "_linear": 0,
     "_files": 0,
     "sets": 1,
     "schedules": 1,

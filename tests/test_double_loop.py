@@ -98,6 +98,7 @@ def test_table1_writes_what_it_shows(tmp_path):
         assert rows[name]["objective"] == pytest.approx(
             table["settings"]["objective_at_optimum"], rel=1e-4
         )
+    assert "The design is stationary" in table["certificate"]["verdict"]
     assert {row["n"] for row in table["growth"]} == {5, 10}
     assert (tmp_path / "table1.png").stat().st_size > 10_000
     assert "| design-and-play |" in (tmp_path / "table1.md").read_text()

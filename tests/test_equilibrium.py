@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,3 +174,20 @@ def test_equilibrium_between_equalities_alone():
     found = ix.solve_equilibrium(game, jnp.array([3.0, -2.0, 0.5]))
     assert found.residual < 1e-8
     assert float(found.x.sum()) == pytest.approx(1.0)
+
+
+def test_lanes_of_large_systems_do_not_wait_for_one_another():
+    """Batched factorisations of jaxlib may stop for good: in a process that can be ended."""
+    program = """if True:
+        import jax, jax.numpy as jnp
+        jax.config.update("jax_enable_x64", True)
+        import incentax as ix
+        n = 120
+        matrix = jnp.eye(n) + jnp.tri(n) / n
+        game = ix.Game(lambda theta, x: matrix @ x - theta, ix.Box(jnp.zeros(n), 1.0))
+        solve = jax.jit(jax.vmap(lambda theta: ix.solve_equilibrium(game, theta, throw=False).x))
+        lanes = jnp.linspace(-1.0, 2.0, 6)[:, None] * jnp.linspace(0.5, 1.0, n)
+        for k in range(10):
+            jax.block_until_ready(solve(lanes + 0.01 * k))
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=200)

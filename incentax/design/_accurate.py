@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from .._checks import require_count
 from ..equilibrium import known_entropic, natural_residual
 from ._examine import examine
+from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
@@ -31,11 +32,11 @@ def design_accurately(
         raise TypeError(f"`design(problem)` needs a `DesignProblem`, got {problem!r}")
     if record is not None:
         raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
-    steps = require_count("design", "steps", 400 if steps is None else steps)
+    steps = require_count("design", "steps", 1000 if steps is None else steps)
     theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
     size = x.size + sum(leaf.size for leaf in jax.tree.leaves(theta))
     if starts is None:
-        starts = 16 if size <= 64 else 4 if size <= 250 else 1
+        starts = 16 if size <= 64 else 4 if size <= 500 else 1
     starts = require_count("design", "starts", starts)
     key = jax.random.key(0) if key is None else key
     entropic = known_entropic(problem.game)
@@ -57,8 +58,12 @@ def _best_of_starts(
 ) -> DesignSolution:
     key_starts, key_probes = jax.random.split(key)
 
+    pivotable = entropic is not True and is_pivotable(problem, theta, x)
+
     def from_start(theta: PyTree):
-        return search(problem, theta, x, steps, smooth=smooth, entropic=entropic)
+        return search(
+            problem, theta, x, steps, smooth=smooth, pivotable=pivotable, entropic=entropic
+        )
 
     # One after another: a lane of a vmapped search would do the work of every branch of every
     # other lane.
@@ -66,23 +71,30 @@ def _best_of_starts(
     best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
     _, unravel = ravel_pytree(theta)
-    ended = problem.incentive_set.project(unravel(end.best_theta))
-    found = examine(problem, ended, end.best_x, key_probes, entropic)
+    best_theta, best_x, rows, taken = end.best_theta, end.best_x, end.rows, end.steps
+    if pivotable:
+        finish = pivot(problem, theta, best_theta, best_x, rows, taken)
+        better = finish.objective < end.best_objective
+        best_theta = jnp.where(better, finish.theta, best_theta)
+        best_x = jnp.where(better, finish.point.x.reshape(x.shape), best_x)
+        rows, taken = finish.rows, finish.steps
+    ended = problem.incentive_set.project(unravel(best_theta))
+    found = examine(problem, ended, best_x, key_probes, entropic)
     residual = natural_residual(problem.game, found.theta, found.x)
-    unknown = jnp.full(steps, jnp.nan, end.rows.dtype)
+    unknown = jnp.full(len(rows), jnp.nan, rows.dtype)
     info = SchemeInfo(
-        design_step=end.rows[:, 2],
+        design_step=rows[:, 2],
         play_step=unknown,
         largest_cost=unknown,
-        objective=end.rows[:, 0],
-        gradient=end.rows[:, 1],
+        objective=rows[:, 0],
+        gradient=rows[:, 1],
         gradient_residual=unknown,
         degenerate=jnp.zeros(steps, jnp.int32),
         inner_steps=jnp.zeros(steps, jnp.int32),
     )
     history = History(
         step=jnp.arange(1, steps + 1, dtype=jnp.int32),
-        objective=end.rows[:, 0],
+        objective=rows[:, 0],
         residual=unknown,
         info=info,
         observed=None,
@@ -92,7 +104,7 @@ def _best_of_starts(
         x=found.x,
         objective=found.objective,
         residual=residual,
-        steps=end.steps,
+        steps=taken,
         history=history,
         stationarity=found.stationarity,
         ending=found.ending,

@@ -65,10 +65,11 @@ def examine(
         return (left <= 1e-5 * parts) | (left <= 1e-6 * size * curvature), parts
 
     def going_on(carry):
-        index, at, _, curvature, _ = carry
-        zero, _ = verdict(at, curvature)
-        enough = (index > 1) & zero & (at.degenerate == 0)
-        return (index < 2 * number) & ~enough
+        index, at, steepest, curvature, _ = carry
+        zero, parts = verdict(at, curvature)
+        smooth_end = (index > 1) & zero & (at.degenerate == 0)
+        # A probe that descends settles the question too.
+        return (index < 2 * number) & ~smooth_end & (steepest <= 1e-2 * parts)
 
     def look(carry):
         index, at, steepest, curvature, jump = carry

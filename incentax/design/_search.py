@@ -10,12 +10,16 @@ from .._results import RESULTS
 from .._tree import tree_where
 from ..equilibrium import find_equilibrium
 from ..sensitivity import Implicit
-from ..sets import DenseJacobian, InteriorPoint, solve_kkt
+from ..sets import InteriorPoint
 from ._problem import DesignProblem, evaluate_hypergradient
-from ._smoothed import evaluate_smoothed, start_point
+from ._quadratic import quadratic_step
+from ._reduced import made_convex
+from ._smoothed import evaluate_smoothed, smoothed_curvature, start_point
 
 # Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
-_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14)
+_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+# Further ones, where no steps on pieces follow.
+_FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
 _STEPS_A_LEVEL = 25
 # Of the equilibria whose objectives are compared.
 _TOL = 1e-10
@@ -27,7 +31,8 @@ class Search(eqx.Module):
     - `theta`: flat. `objective`, `gradient`, `hessian`: of the level's objective there.
     - `x`: the last exact equilibrium, and whether it was `degenerate`; `central`: the last point
       of the central path, whose products are in units of `scale`.
-    - `level`: which smoothing; `fresh`: its objective has not been evaluated yet.
+    - `level`: which smoothing; `fresh`: its objective has not been evaluated yet; `drop`: the
+      largest decrease of a step so far.
     - `best_theta`, `best_objective`, `best_x`: the best point among those with exact equilibria.
     - `rows`: objective, norm of its gradient and length of every step.
     """
@@ -43,6 +48,7 @@ class Search(eqx.Module):
     level: Int[Array, ""]
     fresh: Bool[Array, ""]
     level_steps: Int[Array, ""]
+    drop: Float[Array, ""]
     steps: Int[Array, ""]
     rows: Float[Array, "steps 3"]
     best_theta: Float[Array, " p"]
@@ -94,6 +100,7 @@ def search(
     max_steps: int,
     *,
     smooth: bool,
+    pivotable: bool,
     entropic: bool | None,
 ) -> Search:
     """Minimises along the levels of smoothing, the last of them exact."""
@@ -103,9 +110,11 @@ def search(
 
     exact = ExactObjective(problem, theta0, entropic)
 
+    levels = _LEVELS if pivotable else (*_LEVELS, *_FURTHER)
+    longest = 10 if pivotable else max_steps
     # The first level only looks where the start lies; the last one is exact again.
-    last = len(_LEVELS) + 1 if smooth else 0
-    relative = jnp.asarray((0.0, *_LEVELS, 0.0), dtype)
+    last = len(levels) + 1 if smooth else 0
+    relative = jnp.asarray((0.0, *levels, 0.0), dtype)
 
     def smoothed(theta: Array, before: Evaluation, mu: Array) -> Evaluation:
         incentive = unravel(theta)
@@ -126,25 +135,24 @@ def search(
             lambda: smoothed(theta, before, scale * relative[level]),
         )
 
-    def quadratic_step(now: Search) -> tuple[Array, Array]:
-        """`argmin g'd + d'Bd/2` over the incentive set, and the decrease that it promises."""
+    def model(now: Search) -> Array:
+        """The curvature of the smoothed objective where that is affordable, else from steps."""
+        if not (smooth and pivotable):
+            return now.hessian
+        assert now.central is not None
+        at, mu = now.central, now.scale * relative[now.level]
 
-        def slope(theta):
-            return now.gradient + now.hessian @ (theta - now.theta)
+        def computed() -> Array:
+            curvature = smoothed_curvature(problem, theta0, now.theta, at, x0.shape, mu)
+            convex = made_convex(curvature, now.gradient, now.theta)
+            return jnp.where(jnp.all(jnp.isfinite(convex)), convex, now.hessian)
 
-        point, _, _ = solve_kkt(
-            lambda theta: (slope(theta), DenseJacobian(now.hessian)),
-            slope,
-            incentives,
-            now.theta,
-            tol=1e-10,
-            max_steps=60,
-        )
-        step = point.x - now.theta
-        return step, -(now.gradient @ step + step @ now.hessian @ step / 2)
+        wanted = (now.level > 0) & (now.level < last) & ~now.fresh
+        return jax.lax.cond(wanted, computed, lambda: now.hessian)
 
     def advance(now: Search) -> Search:
-        step, promised = quadratic_step(now)
+        hessian = model(now)
+        step, _, promised = quadratic_step(now.gradient, hessian, incentives, now.theta)
         slope = now.gradient @ step
         step = jnp.where(now.fresh, 0, step)
         before = Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
@@ -166,14 +174,16 @@ def search(
         taken = fine & ~now.fresh
         theta = jnp.where(taken, now.theta + length * step, now.theta)
         moved, bent = theta - now.theta, found.gradient - now.gradient
-        hessian = jnp.where(taken, _updated(now.hessian, moved, bent), now.hessian)
+        hessian = jnp.where(taken, _updated(hessian, moved, bent), hessian)
         # A first model: a step that changes theta by a tenth of its size.
         size_of = jnp.maximum(jnp.max(jnp.abs(found.gradient)), jnp.finfo(dtype).tiny)
         first_model = jnp.eye(size, dtype=dtype) * size_of / (0.1 * _width(incentives, theta))
         hessian = jnp.where(now.fresh & (now.level <= 1), first_model, hessian)
         decrease = jnp.where(taken, now.objective - found.objective, 0)
-        least = _least(now.level, last) * jnp.abs(found.objective)
-        on_level = jnp.where(now.level == last, max_steps, _STEPS_A_LEVEL)
+        drop = jnp.maximum(now.drop, decrease)
+        rounding = 10 * jnp.finfo(dtype).eps * jnp.abs(found.objective)
+        least = jnp.maximum(_least(now.level, last) * drop, rounding)
+        on_level = jnp.where(now.level == last, longest, _STEPS_A_LEVEL)
         done = ~now.fresh & (
             ~fine | (promised <= least) | (decrease <= least) | (now.level_steps >= on_level)
         )
@@ -200,6 +210,7 @@ def search(
             level=now.level + done.astype(now.level.dtype),
             fresh=done,
             level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
+            drop=drop,
             steps=now.steps + 1,
             rows=now.rows.at[now.steps].set(row),
             best_theta=jnp.where(better, theta, now.best_theta),
@@ -221,6 +232,7 @@ def search(
         level=zero,
         fresh=jnp.asarray(True),
         level_steps=zero,
+        drop=jnp.zeros((), dtype),
         steps=zero,
         rows=jnp.full((max_steps, 3), jnp.nan, dtype),
         best_theta=flat0,
@@ -235,7 +247,7 @@ def search(
 
 
 def _least(level: Array, last: int) -> Array:
-    """Decrease, relative to the objective, below which a level is done."""
+    """Decrease, relative to the largest so far, below which a level is done."""
     return jnp.where(level == last, 1e-15, jnp.where(level >= last - 4, 1e-12, 1e-6))
 
 

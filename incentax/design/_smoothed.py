@@ -5,11 +5,21 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..equilibrium import jacobian_of, Newton
-from ..sets import interior_start, InteriorPoint, KKTRows, Reals, solve_central
+from ..sets import (
+    Bounds,
+    interior_start,
+    InteriorPoint,
+    KKTRows,
+    Reals,
+    reduced,
+    solve_central,
+)
 from ._problem import DesignProblem
+from ._reduced import Surface
 
 
 class Smoothed(eqx.Module):
@@ -75,6 +85,42 @@ def evaluate_smoothed(
     (indirect,) = pull_back(adjoint)
     objective = jnp.where(reached, objective, jnp.inf)
     return Smoothed(objective, jax.tree.map(jnp.add, direct, indirect), found)
+
+
+def smoothed_curvature(
+    problem: DesignProblem,
+    like: PyTree,
+    theta: Float[Array, " p"],
+    at: InteriorPoint,
+    shape: tuple[int, ...],
+    mu: Array,
+) -> Float[Array, "p p"]:
+    """Second derivative of the smoothed objective in a flat `theta`, at its central point."""
+    both, split = ravel_pytree((theta, at.point))
+    _, unravel = ravel_pytree(like)
+    game = problem.game
+
+    def zero(both: Array) -> Array:
+        flat, point = split(both)
+        x = point.x.reshape(shape)
+        constraints = game.strategies(unravel(flat)).constraints(x)
+        box = Bounds(constraints)
+        force = reduced(constraints, point, game.operator(unravel(flat), x).ravel())
+        low, high = box.has_low & ~box.fixed, box.has_high & ~box.fixed
+        force = force - jnp.where(low, mu / jnp.where(low, point.x - box.low, 1), 0)
+        force = force + jnp.where(high, mu / jnp.where(high, box.high - point.x, 1), 0)
+        room = constraints.inequality_level - constraints.inequality @ point.x
+        z = point.inequality
+        # Divided so that both factors of a product count alike.
+        product = (z * room - mu) / jax.lax.stop_gradient(z + at.slack)
+        missed = constraints.equality(point.x) - constraints.equality_level
+        return jnp.concatenate([jnp.where(box.fixed, point.x - box.low, force), missed, product])
+
+    def value(both: Array) -> Array:
+        flat, point = split(both)
+        return problem.objective(unravel(flat), point.x.reshape(shape))
+
+    return Surface(zero, both, theta.size).curvature(value)
 
 
 def _operator(game, theta: PyTree, shape: tuple[int, ...]) -> Callable[[Array], Array]:

@@ -27,11 +27,13 @@ class Certificate(eqx.Module):
     - `equilibrium_error`: largest distance of the given strategy from it; 0 when none was given.
     - `gap`: `max over y of <F, x - y>`; infinite where the strategy set is unbounded.
     - `stationarity`: `||theta - project(theta - gradient)||`, and `gradient`, its norm.
-    - `derivative_error`: largest difference, relative to the gradient, between its slope and
-      central differences of the re-solved objective in four directions.
+    - `derivative_error`: largest difference between the gradient's slope and central differences
+      of the re-solved objective in four directions, relative to the gradient's two parts, the
+      direct one and the one through the equilibrium (which cancel at an optimum).
     - `linear_residual`: of the adjoint system.
     - `complementarity_margin`: least over the constraints of the larger of slack and multiplier;
-      near 0 an active set is about to change, and derivatives are one-sided.
+      near 0 an active set is about to change, and derivatives are one-sided. Infinite where costs
+      keep every strategy in use.
     - `strong_monotonicity`: the least eigenvalue of `(∂F/∂x + ∂F/∂x^T) / 2` at the equilibrium and
       slope between sampled pairs of strategies, an upper bound of the game's constant; with more
       than 300 unknowns from samples alone.
@@ -92,6 +94,12 @@ class Certificate(eqx.Module):
                 "equilibria may exist."
             )
         return " ".join(words)
+
+    def as_dict(self) -> dict[str, float | str]:
+        """Every figure by its name, the ending and the verdict, for a file."""
+        words = ("ending", "result")
+        figures = {name: float(value) for name, value in vars(self).items() if name not in words}
+        return {**figures, "ending": ENDINGS[self.ending], "verdict": self.verdict}
 
     def __str__(self) -> str:
         rows = [
@@ -171,6 +179,10 @@ def _certify(
     gradient = evaluate_hypergradient(problem, theta, x, Implicit())
     slope, _ = ravel_pytree(gradient.value)
 
+    direct, _ = ravel_pytree(jax.grad(problem.objective)(theta, x))
+    # At an optimum the two cancel: their sum is no measure of what rounding leaves.
+    size = jnp.linalg.norm(direct) + jnp.linalg.norm(slope - direct)
+
     def moved(step: Array) -> Array:
         return ravel_pytree(problem.incentive_set.project(unravel(flat + step)))[0]
 
@@ -185,7 +197,6 @@ def _certify(
         above, below = jax.lax.map(value, jnp.stack([up, down]))
         seen, told = above - below, slope @ (up - down)
         span = jnp.linalg.norm(up - down)
-        size = jnp.maximum(jnp.linalg.norm(slope), 1e-4 * jnp.abs(gradient.objective))
         return jnp.abs(seen - told) / jnp.where(span * size > 0, span * size, 1)
 
     directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
@@ -203,7 +214,7 @@ def _certify(
         gradient=tree_norm(gradient.value),
         derivative_error=jnp.max(jax.lax.map(error, directions)),
         linear_residual=gradient.residual,
-        complementarity_margin=game.strategies(theta).margin(x, game.operator(theta, x)),
+        complementarity_margin=_margin(game, theta, x),
         strong_monotonicity=monotonicity,
         lipschitz=lipschitz,
         degenerate=gradient.degenerate,
@@ -211,6 +222,12 @@ def _certify(
         ending=examined.ending,
         result=found.result,
     )
+
+
+def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
+    margin = game.strategies(theta).margin(x, game.operator(theta, x))
+    # Costs that rise without bound at the boundary keep every strategy in use.
+    return margin if game.entropic is None else jnp.where(game.entropic, jnp.inf, margin)
 
 
 def _constants(

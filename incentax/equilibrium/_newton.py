@@ -13,6 +13,7 @@ from ..geometry import LogStrategy
 from ..sets import (
     AbstractJacobian,
     DenseJacobian,
+    KKTPoint,
     KKTRows,
     LowRankJacobian,
     Polyhedron,
@@ -87,6 +88,18 @@ class Newton(eqx.Module):
     def _on_constraints(
         self, game: AbstractGame, theta: PyTree, x: Array, tol: Array | float, skip: Array
     ) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
+        point, residual, steps = self.solve_kkt(game, theta, x, tol, skip)
+        return point.x.reshape(x.shape), residual, steps
+
+    def solve_kkt(
+        self,
+        game: AbstractGame,
+        theta: PyTree,
+        x: Array,
+        tol: Array | float,
+        skip: Bool[Array, ""] | bool = False,
+    ) -> tuple[KKTPoint, Float[Array, ""], Int[Array, ""]]:
+        """The last point with its multipliers, its residual, and the number of steps."""
         # Costs in a small unit are counted in a larger one: else any point would seem close to
         # equilibrium. The residual in the game's own unit is not larger.
         slopes = jacobian_of(game, theta, x).diagonal()
@@ -109,7 +122,8 @@ class Newton(eqx.Module):
             max_steps=self.max_steps,
             skip=skip,
         )
-        return point.x.reshape(x.shape), residual, steps
+        multipliers = point.equality / unit, point.inequality / unit
+        return KKTPoint(point.x, *multipliers), residual, steps
 
 
 def _low_rank(game: AbstractGame, theta: PyTree, x: Array) -> bool:

@@ -21,6 +21,7 @@ from jax.scipy.sparse.linalg import bicgstab, gmres
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import require_count, require_positive
+from .._linear import solve
 from ..games import AbstractGame, AggregativeForm
 from ..sets import AbstractFace
 from ._aggregate import AggregateSystem
@@ -188,7 +189,7 @@ class Implicit(AbstractSensitivity):
             eye = jnp.eye(right_side.size, dtype=right_side.dtype)
             columns = jax.vmap(system)(eye.reshape(-1, *right_side.shape))
             matrix = columns.reshape(eye.shape).T
-            return jnp.linalg.solve(matrix, right_side.ravel()).reshape(right_side.shape)
+            return solve(matrix, right_side.ravel()).reshape(right_side.shape)
         return self._gmres(system, right_side, start)
 
     def _form(self, game: AbstractGame) -> AggregativeForm | None:

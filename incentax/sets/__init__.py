@@ -10,8 +10,11 @@ from ._constraints import (
     Rows as Rows,
 )
 from ._interior import (
+    Bounds as Bounds,
     interior_start as interior_start,
     InteriorPoint as InteriorPoint,
+    KKTPoint as KKTPoint,
+    reduced as reduced,
     solve_central as solve_central,
 )
 from ._jacobians import (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._linear import Factors
 from ._constraints import LinearConstraints
 
 
@@ -100,10 +101,10 @@ class DenseJacobian(AbstractJacobian):
                 ),
             ]
         )
-        factors = jax.scipy.linalg.lu_factor(system)
+        factors = Factors(system)
 
         def solve(g_x, g_y, g_z):
-            found = jax.scipy.linalg.lu_solve(factors, jnp.concatenate([g_x, g_y, g_z]))
+            found = factors.solve(jnp.concatenate([g_x, g_y, g_z]))
             return found[:n], found[n : n + me], found[n + me :]
 
         return solve
@@ -148,11 +149,11 @@ class LowRankJacobian(AbstractJacobian):
         none = jnp.zeros_like(constraints.equality_level)
         pushed = jax.vmap(lambda column: respond(rows.free * column, none)[0], 1, 1)(self.sent)
         system = jnp.eye(self.sent.shape[1], dtype=self.own.dtype) + self.felt @ pushed
-        factors = jax.scipy.linalg.lu_factor(system)
+        factors = Factors(system)
 
         def solve(g_x, g_y, g_z):
             dx, _ = respond(g_x, g_y)
-            u = jax.scipy.linalg.lu_solve(factors, self.felt @ dx)
+            u = factors.solve(self.felt @ dx)
             dx, y = respond(g_x - rows.free * (self.sent @ u), g_y)
             return dx, y, g_z
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_traced, require
+from .._linear import eigh
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
 from ._constraints import LinearConstraints, Rows
@@ -222,7 +223,8 @@ def _rows(name: str, block) -> tuple[Array, Array] | None:
 
 
 def _nearest(constraints: LinearConstraints, v: Array) -> KKTPoint:
-    """The projection of `v` with its multipliers."""
+    """The projection of `v` with its multipliers, which are not differentiated."""
+    constraints, v = jax.lax.stop_gradient((constraints, v))
     # A row's length is of no matter for the set; equal lengths make multipliers comparable.
     norm = jnp.linalg.norm(constraints.inequality, axis=1)
     norm = jnp.where(norm > 0, norm, 1)
@@ -270,7 +272,7 @@ class _Pairs(eqx.Module):
     gap: Array
 
     def __init__(self, constraints: LinearConstraints, v: Array):
-        point = jax.lax.stop_gradient(_nearest(constraints, v))
+        point = _nearest(constraints, v)
         rows = constraints.inequality
         norm = jnp.linalg.norm(rows, axis=1)
         norm = jnp.where(norm > 0, norm, 1)
@@ -317,7 +319,7 @@ def _pseudo_inverse(gram: Array) -> Array:
     """Of a symmetric matrix; rows that depend on one another share their multiplier."""
     if not gram.shape[0]:
         return gram
-    values, vectors = jnp.linalg.eigh(gram)
+    values, vectors = eigh(gram)
     cutoff = gram.shape[0] * jnp.finfo(gram.dtype).eps * jnp.max(jnp.abs(values))
     inverse = jnp.where(values > cutoff, 1 / jnp.where(values > cutoff, values, 1), 0)
     return (vectors * inverse[None, :]) @ vectors.T

@@ -1,0 +1,253 @@
+"""Sequential quadratic steps on pieces: a designer that ends on kinks exactly.
+
+The constraints of the agents are pairs `0 <= slack ⊥ multiplier >= 0`. Once it is chosen which side
+of each pair is zero (a *piece*), the equilibrium is a smooth function of `theta`, as long as the
+other side stays `>= 0`. A sequential quadratic step on a piece keeps to where the piece is valid.
+Where both sides of a pair are zero there is a kink, and the multiplier of the step's own
+constraint tells whether the neighbouring piece descends. Luo, Pang, Ralph, *Mathematical Programs
+with Equilibrium Constraints* (1996), chapters 5 and 6.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .._tree import tree_where
+from ..equilibrium import Newton
+from ..sets import Bounds, KKTPoint, reduced
+from ._problem import DesignProblem
+from ._quadratic import quadratic_step, with_inequalities
+from ._reduced import made_convex, Surface
+
+# Up to this many incentives, strategies and constraints in all.
+_MOST = 1200
+_STEPS = 100
+# Slack and multiplier below this, relative to the sizes of x and F, are zero.
+_ZERO = 1e-8
+_LENGTHS = 6
+
+
+class Pairs(eqx.Module):
+    """Slacks and multipliers of the bounds, then of the inequalities; and what equalities miss."""
+
+    slack: Float[Array, " pairs"]
+    multiplier: Float[Array, " pairs"]
+    missed: Float[Array, " rows"]
+
+
+class Pivoting(eqx.Module):
+    """Where a run stands.
+
+    - `active`: the piece, pairs whose slack is zero; `base`: the piece before others were tried.
+    - `weights`: multipliers of the last step's constraints.
+    - `tried`: pairs whose neighbouring piece was of no use from here; `together`: whether all that
+      promised something were entered at once.
+    - `rows`: objective, norm of its gradient and length of every step.
+    """
+
+    theta: Float[Array, " p"]
+    objective: Float[Array, ""]
+    point: KKTPoint
+    active: Bool[Array, " pairs"]
+    base: Bool[Array, " pairs"]
+    weights: Float[Array, " pairs"]
+    tried: Bool[Array, " pairs"]
+    together: Bool[Array, ""]
+    rows: Float[Array, "steps 3"]
+    steps: Int[Array, ""]
+    done: Bool[Array, ""]
+
+
+def is_pivotable(problem: DesignProblem, theta: PyTree, x: Array) -> bool:
+    """Whether the matrices of a piece are affordable."""
+    agents = problem.game.strategies(theta).constraints(x)
+    incentives = problem.incentive_set.constraints(theta)
+    size = incentives.lower.size + agents.lower.size
+    for constraints in (agents, incentives):
+        size += constraints.equality_level.size + constraints.inequality_level.size
+    return size <= _MOST
+
+
+def pivot(
+    problem: DesignProblem,
+    like: PyTree,
+    flat: Float[Array, " p"],
+    x: Array,
+    rows: Float[Array, "steps 3"],
+    steps: Int[Array, ""],
+) -> Pivoting:
+    """The best of what is reached from the incentive `flat` and an `x` near its equilibrium."""
+    _, unravel = ravel_pytree(like)
+    game, dtype = problem.game, flat.dtype
+    incentives = problem.incentive_set.constraints(like)
+    first_theta = unravel(flat)
+    blank = game.strategies(first_theta).constraints(x)
+    size, pairs = x.size, x.size + blank.inequality_level.size
+    _, unpack = ravel_pytree(
+        KKTPoint(
+            x.ravel(), jnp.zeros_like(blank.equality_level), jnp.zeros_like(blank.inequality_level)
+        )
+    )
+
+    def value_at(theta: Array, packed: Array) -> Array:
+        return problem.objective(unravel(theta), unpack(packed).x.reshape(x.shape))
+
+    def pairs_at(theta: Array, packed: Array, sign: Array) -> Pairs:
+        """With `sign` 1 where the lower bound of a strategy is the nearer one, else -1."""
+        point = unpack(packed)
+        constraints = game.strategies(unravel(theta)).constraints(x)
+        box = Bounds(constraints)
+        value = game.operator(unravel(theta), point.x.reshape(x.shape)).ravel()
+        force = reduced(constraints, point, value)
+        room = constraints.inequality_level - constraints.inequality @ point.x
+        from_bound = point.x - jnp.where(sign > 0, box.low, box.high)
+        bounded = jnp.where(sign > 0, box.has_low, box.has_high)
+        return Pairs(
+            jnp.concatenate([jnp.where(bounded, sign * from_bound, 1), room]),
+            jnp.concatenate([sign * force, point.inequality]),
+            constraints.equality(point.x) - constraints.equality_level,
+        )
+
+    def signs(theta: Array, point: KKTPoint) -> tuple[Array, Array]:
+        box = Bounds(game.strategies(unravel(theta)).constraints(x))
+        above = jnp.where(box.has_low, point.x - box.low, jnp.inf)
+        below = jnp.where(box.has_high, box.high - point.x, jnp.inf)
+        none = jnp.zeros(pairs - size, bool)
+        return jnp.where(below < above, -1, 1).astype(dtype), jnp.concatenate([box.fixed, none])
+
+    def settle(theta: Array, near: Array) -> tuple[KKTPoint, Array]:
+        """The exact equilibrium and its objective, infinite where there is none."""
+        point, residual, _ = Newton(80).solve_kkt(game, unravel(theta), near, 1e-10)
+        value = value_at(theta, ravel_pytree(point)[0])
+        scale = jnp.maximum(1, jnp.max(jnp.abs(point.x)))
+        good = (residual <= 1e-8 * scale) & jnp.isfinite(value)
+        return point, jnp.where(good, value, jnp.inf)
+
+    def seen(theta: Array, point: KKTPoint, before: Array) -> Array:
+        """The piece of an equilibrium; where both sides of a pair are zero, the one before."""
+        sign, fixed = signs(theta, point)
+        found = pairs_at(theta, ravel_pytree(point)[0], sign)
+        value = game.operator(unravel(theta), point.x.reshape(x.shape))
+        slack = found.slack / (1 + jnp.max(jnp.abs(point.x)))
+        multiplier = found.multiplier / _size(value)
+        both = (jnp.abs(slack) <= _ZERO) & (jnp.abs(multiplier) <= _ZERO)
+        return jnp.where(both, before, slack < multiplier) | fixed
+
+    def advance(now: Pivoting) -> Pivoting:
+        theta, packed = now.theta, ravel_pytree(now.point)[0]
+        sign, fixed = signs(theta, now.point)
+        active, both = now.active, ravel_pytree((theta, packed))[0]
+        _, split = ravel_pytree((theta, packed))
+
+        def sides(both: Array) -> tuple[Array, Array]:
+            """What is zero on the piece, and what has to stay positive."""
+            at_theta, at_packed = split(both)
+            at = pairs_at(at_theta, at_packed, sign)
+            zero = jnp.where(active, at.slack, at.multiplier)
+            rest = jnp.where(active, at.multiplier, at.slack)
+            return jnp.concatenate([zero, at.missed]), jnp.where(fixed, 1, rest)
+
+        def value_of(both: Array) -> Array:
+            at_theta, at_packed = split(both)
+            return value_at(at_theta, at_packed)
+
+        p = theta.size
+        _, rest = sides(both)
+        rest_slopes = jax.jacfwd(lambda both: sides(both)[1])(both)
+        value_slope = jax.grad(value_of)(both)
+        surface = Surface(lambda both: sides(both)[0], both, p)
+        tangent = surface.tangent
+        gradient, slopes = value_slope @ tangent, rest_slopes @ tangent
+        curvature = surface.curvature(lambda both: value_of(both) - now.weights @ sides(both)[1])
+        parts = jnp.linalg.norm(value_slope[:p]) + jnp.linalg.norm(gradient - value_slope[:p])
+        unit = jnp.where(parts > 0, parts, 1)
+        wide = jnp.maximum(1, jnp.max(jnp.abs(theta)))
+        valid = with_inequalities(incentives, -slopes, jnp.maximum(rest, 0) - slopes @ theta)
+        step, weights, promised = quadratic_step(
+            gradient, made_convex(curvature, gradient, theta), valid, theta
+        )
+        weights = weights[len(incentives.inequality) :]
+
+        def shorter(carry):
+            length, _, _, _, tries = carry
+            length = jnp.where(tries == 0, 1.0, length / 4).astype(dtype)
+            reached = theta + length * step
+            near = now.point.x + length * (tangent @ step)[p : p + size]
+            point, value = settle(reached, near.reshape(x.shape))
+            fine = value < now.objective - 1e-3 * length * promised
+            return length, point, value, fine, tries + 1
+
+        def searching(carry):
+            _, _, _, fine, tries = carry
+            return ~fine & (tries < _LENGTHS)
+
+        least = 10 * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(now.objective), 1e-2 * unit * wide)
+        hopeful = jnp.isfinite(promised) & (promised > least)
+        carry = (jnp.ones((), dtype), now.point, now.objective, ~hopeful, jnp.int32(0))
+        length, point, value, fine, tries = jax.lax.while_loop(searching, shorter, carry)
+        moved = fine & (tries > 0)
+        length = jnp.where(moved, length, 0)
+        reached = theta + length * step
+        # What the neighbouring piece of a pair would gain: the gradient's jump across it.
+        columns = jnp.eye(len(packed), pairs, dtype=dtype)
+        response = rest_slopes[:, p:] @ surface.factors.solve(columns)
+        own = jnp.diagonal(response)
+        rise = (surface.multipliers(value_slope)[:pairs] + weights @ response) / jnp.where(
+            own > 0, own, 1
+        )
+        gain = jnp.where(own > 0, rise * jnp.linalg.norm(slopes, axis=1), 0)
+        value_size = _size(game.operator(unravel(theta), now.point.x.reshape(x.shape)))
+        close = rest <= 10 * _ZERO * jnp.where(active, value_size, _size(now.point.x))
+        wanted = close & ~fixed & (gain > 1e-6 * unit) & ~now.tried
+        worst = jnp.argmax(jnp.where(wanted, gain, -jnp.inf))
+        alone = jnp.zeros(pairs, bool).at[worst].set(True)
+        entered = jnp.where(now.together, wanted & alone, wanted)
+        away = jnp.any(now.active != now.base)
+        # From a piece that was of no use back to the base; there another one, or the end.
+        piece = jnp.where(away, now.base, now.active ^ entered)
+        end = ~moved & ~away & ~jnp.any(wanted)
+        tried = now.tried | jnp.where(away & now.together, now.active ^ now.base, False)
+        settled = seen(reached, point, active)
+        row = jnp.stack([value, jnp.linalg.norm(gradient), jnp.linalg.norm(length * step)])
+        return Pivoting(
+            theta=jnp.where(moved, reached, theta),
+            objective=jnp.where(moved, value, now.objective),
+            point=tree_where(moved, point, now.point),
+            active=jnp.where(moved, settled, piece),
+            base=jnp.where(moved, settled, now.base),
+            weights=jnp.where(moved & (settled == active), weights, 0),
+            tried=jnp.where(moved, False, tried),
+            together=jnp.where(moved, False, now.together | away),
+            rows=now.rows.at[now.steps].set(jnp.where(moved, row, now.rows[now.steps])),
+            steps=now.steps + moved.astype(now.steps.dtype),
+            done=end,
+        )
+
+    point, value = settle(flat, x)
+    nothing = jnp.zeros(pairs, bool)
+    piece = seen(flat, point, nothing)
+    start = Pivoting(
+        theta=flat,
+        objective=value,
+        point=point,
+        active=piece,
+        base=piece,
+        weights=jnp.zeros(pairs, dtype),
+        tried=nothing,
+        together=jnp.asarray(False),
+        rows=rows,
+        steps=steps,
+        done=~jnp.isfinite(value),
+    )
+    counted = jax.lax.while_loop(
+        lambda carry: ~carry[0].done & (carry[1] < _STEPS) & (carry[0].steps < len(rows)),
+        lambda carry: (advance(carry[0]), carry[1] + 1),
+        (start, jnp.int32(0)),
+    )
+    return counted[0]
+
+
+def _size(value: Array) -> Array:
+    return 1 + jnp.max(jnp.abs(value))

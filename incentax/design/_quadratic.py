@@ -1,0 +1,67 @@
+"""The quadratic program of a sequential quadratic step."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..sets import DenseJacobian, LinearConstraints, Rows, solve_kkt
+
+
+def quadratic_step(
+    gradient: Float[Array, " p"],
+    hessian: Float[Array, "p p"],
+    constraints: LinearConstraints,
+    theta: Float[Array, " p"],
+) -> tuple[Float[Array, " p"], Float[Array, " more"], Float[Array, ""]]:
+    """`argmin g'd + d'Bd/2` with `theta + d` in the set.
+
+    The step `d`, multipliers of the inequalities, and the decrease that is promised; a step of zero
+    where none was found. `B` is positive definite.
+    """
+    # Curvatures may differ by ten orders of magnitude near a kink: each direction in its own unit,
+    # all in that of the gradient, rows of length one.
+    own = 1 / jnp.sqrt(jnp.diagonal(hessian))
+    unit = jnp.max(jnp.abs(own * gradient))
+    unit = jnp.where(unit > 0, unit, 1)
+    slope, model = own * gradient / unit, own[:, None] * hessian * own[None, :]
+    rows = constraints.inequality * own[None, :]
+    length = jnp.linalg.norm(rows, axis=1)
+    length = jnp.where(length > 0, length, 1)
+    room = constraints.inequality_level - constraints.inequality @ theta
+    level = constraints.equality_level - constraints.equality(theta)
+    matrix = constraints.equality.dense(theta.dtype) * own[None, :]
+    scaled = LinearConstraints(
+        (constraints.lower - theta) / own / unit,
+        (constraints.upper - theta) / own / unit,
+        Rows(matrix),
+        level / unit,
+        rows / length[:, None],
+        # `theta` itself is inside, but for rounding.
+        jnp.maximum(room, 0) / length / unit,
+    )
+    found, residual, _ = solve_kkt(
+        lambda y: (slope + model @ y, DenseJacobian(model)),
+        lambda y: slope + model @ y,
+        scaled,
+        jnp.zeros_like(theta),
+        tol=1e-10,
+        max_steps=80,
+    )
+    solved = residual <= 1e-6
+    step = jnp.where(solved, unit * own * found.x, 0)
+    multipliers = jnp.where(solved, unit * found.inequality / length, 0)
+    return step, multipliers, -(gradient @ step + step @ hessian @ step / 2)
+
+
+def with_inequalities(
+    constraints: LinearConstraints, rows: Float[Array, "added p"], level: Float[Array, " added"]
+) -> LinearConstraints:
+    """The same with `rows theta <= level` behind its own inequalities."""
+    return eqx.tree_at(
+        lambda c: (c.inequality, c.inequality_level),
+        constraints,
+        (
+            jnp.concatenate([constraints.inequality, rows]),
+            jnp.concatenate([constraints.inequality_level, level]),
+        ),
+    )
