@@ -60,14 +60,17 @@ def _best_of_starts(
 
     pivotable = entropic is not True and is_pivotable(problem, theta, x)
 
-    def from_start(theta: PyTree):
+    def from_start(start: tuple[PyTree, Array]):
+        theta, level = start
         return search(
-            problem, theta, x, steps, smooth=smooth, pivotable=pivotable, entropic=entropic
+            problem, theta, x, steps, level, smooth=smooth, pivotable=pivotable, entropic=entropic
         )
 
     # One after another: a lane of a vmapped search would do the work of every branch of every
     # other lane.
-    ends = jax.lax.map(from_start, _spread_starts(problem, theta, starts, key_starts))
+    # The given start with much smoothing and with less, then others in the same turn.
+    levels = 1 + 2 * (jnp.arange(starts, dtype=jnp.int32) % 2)
+    ends = jax.lax.map(from_start, (_spread_starts(problem, theta, starts, key_starts), levels))
     best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
     _, unravel = ravel_pytree(theta)
@@ -113,7 +116,7 @@ def _best_of_starts(
 
 
 def _spread_starts(problem: DesignProblem, theta: PyTree, starts: int, key: PRNGKeyArray) -> PyTree:
-    """`theta` and points around it, along a leading axis: in the box where there is one, else
+    """`theta` twice and points around it, along a leading axis: in the box where there is one, else
     normal with a width from 1 to 10 times the size of `theta`; all in the incentive set."""
     flat, unravel = ravel_pytree(theta)
     incentives = problem.incentive_set.constraints(theta)
@@ -130,6 +133,6 @@ def _spread_starts(problem: DesignProblem, theta: PyTree, starts: int, key: PRNG
         spread = jnp.maximum(jnp.max(jnp.abs(flat)), 1) * 10.0**share
         wide = flat + spread * jax.random.normal(key_wide, flat.shape, flat.dtype)
         point = problem.incentive_set.project(unravel(jnp.where(boxed, inside, wide)))
-        return jax.tree.map(lambda a, b: jnp.where(index == 0, a, b), theta, point)
+        return jax.tree.map(lambda a, b: jnp.where(index <= 1, a, b), theta, point)
 
     return jax.vmap(one)(jnp.arange(starts))

@@ -98,12 +98,17 @@ def search(
     theta0: PyTree,
     x0: Array,
     max_steps: int,
+    first_level: Int[Array, ""],
     *,
     smooth: bool,
     pivotable: bool,
     entropic: bool | None,
 ) -> Search:
-    """Minimises along the levels of smoothing, the last of them exact."""
+    """Minimises along the levels of smoothing from the first one on, the last of them exact.
+
+    Much smoothing leads past local optima, but may ask for incentives that keep agents from what
+    smoothing alone made them do, and end far away where nothing depends on them any more.
+    """
     flat0, unravel = ravel_pytree(theta0)
     incentives = problem.incentive_set.constraints(theta0)
     dtype, size = flat0.dtype, flat0.size
@@ -207,7 +212,7 @@ def search(
             central=central,
             degenerate=found.degenerate,
             scale=scale,
-            level=now.level + done.astype(now.level.dtype),
+            level=jnp.where(looked, first_level, now.level + done.astype(now.level.dtype)),
             fresh=done,
             level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
             drop=drop,
