@@ -17,7 +17,7 @@ from _measure import report
 import incentax as ix
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.designs import DESIGNS  # noqa: E402
+from tests.designs import DESIGNS
 
 jax.config.update("jax_enable_x64", True)
 

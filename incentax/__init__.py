@@ -7,7 +7,14 @@ how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `th
 `design` (6); `diagnostics`, `traffic` and ready `problems` (7); plots and the command line (8).
 """
 
-from . import noise as noise, problems as problems, schedules as schedules, traffic as traffic
+from . import (
+    graphs as graphs,
+    noise as noise,
+    problems as problems,
+    schedules as schedules,
+    smoothing as smoothing,
+    traffic as traffic,
+)
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .design import (
     design as design,
@@ -20,13 +27,18 @@ from .design import (
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
     Record as Record,
+    RegulatorInfo as RegulatorInfo,
     SchemeInfo as SchemeInfo,
+    ZerothOrderRegulator as ZerothOrderRegulator,
 )
 from .diagnostics import Certificate as Certificate, certify as certify
 from .dynamics import (
+    ConsensusSeeking as ConsensusSeeking,
     Extragradient as Extragradient,
     MirrorDescent as MirrorDescent,
     ProjectedGradient as ProjectedGradient,
+    seeking_constants as seeking_constants,
+    SeekingConstants as SeekingConstants,
 )
 from .equilibrium import (
     best_response as best_response,

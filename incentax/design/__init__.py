@@ -15,6 +15,10 @@ from ._problem import (
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
 )
+from ._regulator import (
+    RegulatorInfo as RegulatorInfo,
+    ZerothOrderRegulator as ZerothOrderRegulator,
+)
 from ._scheme import (
     AbstractScheme as AbstractScheme,
     AbstractSchemeState as AbstractSchemeState,

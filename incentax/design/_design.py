@@ -13,7 +13,7 @@ from .._tree import as_pytree_function, tree_finite, tree_where
 from ..equilibrium import natural_residual
 from ._accurate import design_accurately
 from ._problem import DesignProblem
-from ._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
+from ._scheme import AbstractInfo, AbstractScheme, AbstractSchemeState
 from ._solution import DesignSolution, History, raise_unless_designed
 
 
@@ -212,7 +212,7 @@ def _step(
     progress: Progress,
     count: Int[Array, ""],
     key: PRNGKeyArray | None,
-) -> tuple[AbstractSchemeState, SchemeInfo]:
+) -> tuple[AbstractSchemeState, AbstractInfo]:
     step_key = None if key is None else jax.random.fold_in(key, count)
     return scheme.step(problem, progress.state, count, step_key)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from .._checks import require, require_positive
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
-from ..games import AbstractGame
+from ..games import AbstractGame, AtomicGame
 from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ..sets import AbstractSet
 
@@ -21,7 +21,8 @@ class DesignProblem(eqx.Module):
     **Arguments:**
 
     - `game`: the agents' game; its equilibrium is `x*(theta)`.
-    - `objective`: pure function `(theta, x) -> scalar` (a welfare enters with a minus sign).
+    - `objective`: pure function `(theta, x) -> scalar` (a welfare enters with a minus sign); `None`
+      is the social cost of an [`AtomicGame`][], the sum of all players' costs.
     - `incentive_set`: where `theta` may lie.
 
     **Raises** `TypeError` when an argument is of another kind.
@@ -39,13 +40,20 @@ class DesignProblem(eqx.Module):
     _objective: Callable[[PyTree, Array], Array]
     incentive_set: AbstractSet
 
-    def __init__(self, game: AbstractGame, objective: Callable, incentive_set: AbstractSet):
+    def __init__(self, game: AbstractGame, objective: Callable | None, incentive_set: AbstractSet):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`DesignProblem(game=...)` needs a game, got {game!r}")
         if not isinstance(incentive_set, AbstractSet):
             raise TypeError(
                 f"`DesignProblem(incentive_set=...)` needs a set, got {incentive_set!r}"
             )
+        if objective is None:
+            if not isinstance(game, AtomicGame):
+                raise TypeError(
+                    "`DesignProblem(objective=None)` is the sum of all players' costs and needs an "
+                    f"`ix.AtomicGame`, got {type(game).__name__}"
+                )
+            objective = _SocialCost(game)
         self.game = game
         self._objective = as_pytree_function(objective)
         self.incentive_set = incentive_set
@@ -67,6 +75,13 @@ class DesignProblem(eqx.Module):
         x = strategy_at_door(owner, names[1], self.game, theta, x)
         jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
         return theta, x
+
+
+class _SocialCost(eqx.Module):
+    game: AtomicGame
+
+    def __call__(self, theta: PyTree, x: Array) -> Array:
+        return jnp.sum(self.game.cost(theta, x))
 
 
 class Hypergradient(eqx.Module):

@@ -9,7 +9,17 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from ._problem import DesignProblem, Hypergradient
 
 
-class SchemeInfo(eqx.Module):
+class AbstractInfo(eqx.Module):
+    """What a person reads of a step; the loop looks at it for what is not finite."""
+
+    design_step: eqx.AbstractVar[Float[Array, ""]]
+    play_step: eqx.AbstractVar[Float[Array, ""]]
+    largest_cost: eqx.AbstractVar[Float[Array, ""]]
+    objective: eqx.AbstractVar[Float[Array, ""]]
+    gradient: eqx.AbstractVar[Float[Array, ""]]
+
+
+class SchemeInfo(AbstractInfo):
     """What a person reads about one step; no step depends on it.
 
     - `design_step`, `play_step`: Euclidean length of the designer's and the agents' step.
@@ -74,7 +84,7 @@ class AbstractScheme(eqx.Module):
         state: AbstractSchemeState,
         count: Array,
         key: PRNGKeyArray | None,
-    ) -> tuple[AbstractSchemeState, SchemeInfo]:
+    ) -> tuple[AbstractSchemeState, AbstractInfo]:
         """The state after step number `count`; consumes `key`."""
 
     @abc.abstractmethod

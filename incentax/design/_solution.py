@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
-from ._scheme import SchemeInfo
+from ._scheme import AbstractInfo
 
 
 class History(eqx.Module):
@@ -15,14 +15,14 @@ class History(eqx.Module):
     - `step`: number of steps done.
     - `objective`, `residual`: at the pair `(theta, x)` after that step. Without a scheme the
       objective is the smoothed one as long as a step is, and no residual is computed.
-    - `info`: the scheme's own figures, see [`SchemeInfo`][].
+    - `info`: the scheme's own figures, [`SchemeInfo`][] or [`RegulatorInfo`][].
     - `observed`: what `Record.observe` returned.
     """
 
     step: Int[Array, " rows"]
     objective: Float[Array, " rows"]
     residual: Float[Array, " rows"]
-    info: SchemeInfo
+    info: AbstractInfo
     observed: PyTree
 
 

@@ -3,14 +3,15 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
 
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap, natural_mirror_map
 
 
 class DynamicsState(eqx.Module):
-    """The agents' strategy as the mirror map carries it, the operator there, the step size."""
+    """The agents' strategy as the dynamics carry it, the operator there, the step size."""
 
     point: PyTree
     operator_value: Array
@@ -18,9 +19,53 @@ class DynamicsState(eqx.Module):
 
 
 class AbstractDynamics(eqx.Module):
-    """A way for agents to move, one step at a time."""
+    """A way for agents to move, one step at a time; the state is any pytree."""
+
+    @abc.abstractmethod
+    def init(self, game: AbstractGame, theta: PyTree, x: Array) -> PyTree:
+        """The state at the strategy `x`."""
+
+    @abc.abstractmethod
+    def resume(self, game: AbstractGame, theta: PyTree, state: PyTree) -> PyTree:
+        """The state in which play goes on when the incentive has become `theta`."""
+
+    @abc.abstractmethod
+    def step(self, game: AbstractGame, theta: PyTree, state: PyTree, count: Array) -> PyTree:
+        """The state after step number `count`."""
+
+    @abc.abstractmethod
+    def strategy(self, game: AbstractGame, theta: PyTree, state: PyTree) -> Array:
+        """What the agents play in a state."""
+
+    @abc.abstractmethod
+    def operator_value(self, game: AbstractGame, theta: PyTree, state: PyTree) -> Array:
+        """The game's operator at the strategy of a state."""
+
+    @property
+    @abc.abstractmethod
+    def messages(self) -> Int[Array, ""]:
+        """Messages between agents in one step."""
+
+
+class AbstractMirrorPlay(AbstractDynamics):
+    """Play in the geometry of a mirror map, which carries the strategy."""
 
     mirror_map: eqx.AbstractVar[AbstractMirrorMap | None]
+
+    def resume(self, game: AbstractGame, theta: PyTree, state: DynamicsState) -> DynamicsState:
+        value = self.geometry(game, theta).operator(game, theta, state.point)
+        return DynamicsState(state.point, value, state.step_size)
+
+    def operator_value(self, game: AbstractGame, theta: PyTree, state: DynamicsState) -> Array:
+        del game, theta
+        return state.operator_value
+
+    @property
+    def messages(self) -> Int[Array, ""]:
+        return jnp.int32(0)  # everyone sees everyone
+
+    def strategy(self, game: AbstractGame, theta: PyTree, state: DynamicsState) -> Array:
+        return self.geometry(game, theta).strategy(state.point)
 
     def geometry(self, game: AbstractGame, theta: PyTree) -> AbstractMirrorMap:
         """The mirror map in which the agents of this game step, the natural one when not given."""
@@ -29,16 +74,6 @@ class AbstractDynamics(eqx.Module):
             mirror_map = natural_mirror_map(strategies)
         mirror_map.check(strategies)
         return mirror_map
-
-    @abc.abstractmethod
-    def init(self, game: AbstractGame, theta: PyTree, x: Array) -> DynamicsState:
-        """The state at the strategy `x`."""
-
-    @abc.abstractmethod
-    def step(
-        self, game: AbstractGame, theta: PyTree, state: DynamicsState, count: Array
-    ) -> DynamicsState:
-        """The state after step number `count`."""
 
 
 def require_mirror_map(

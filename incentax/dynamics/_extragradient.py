@@ -7,10 +7,10 @@ from .._checks import require_positive
 from .._tree import tree_where
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap
-from ._base import AbstractDynamics, DynamicsState, require_mirror_map
+from ._base import AbstractMirrorPlay, DynamicsState, require_mirror_map
 
 
-class Extragradient(AbstractDynamics):
+class Extragradient(AbstractMirrorPlay):
     """A trial step along `F(x)`, then the step from `x` along `F` at the trial (mirror-prox).
 
         y  = argmin_p <F(x), p> + D(p, x) / beta ,     x+ = argmin_p <F(y), p> + D(p, x) / beta

@@ -10,12 +10,12 @@ from .._tree import as_pytree_function
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap, Euclidean
 from ..schedules import power
-from ._base import AbstractDynamics, DynamicsState, require_mirror_map
+from ._base import AbstractMirrorPlay, DynamicsState, require_mirror_map
 
 Schedule = Callable[[ArrayLike], Array]
 
 
-class MirrorDescent(AbstractDynamics):
+class MirrorDescent(AbstractMirrorPlay):
     """`x+ = argmin_{p in X} <F^, p> + D(p, x) / beta_k`, then mixed with the uniform strategy.
 
     Liu et al. (2022), (4.4) and (4.6): `F^` is the feedback at `x`, and the mixed strategy
@@ -54,9 +54,9 @@ class MirrorDescent(AbstractDynamics):
         mixing: ArrayLike | Schedule | None = None,
         feedback: Callable[[PRNGKeyArray, Array], Array] | None = None,
     ):
-        self.step_size = _schedule("MirrorDescent", "step_size", step_size)
+        self.step_size = as_schedule("MirrorDescent", "step_size", step_size)
         self.mirror_map = require_mirror_map("MirrorDescent", mirror_map)
-        self.mixing = None if mixing is None else _schedule("MirrorDescent", "mixing", mixing)
+        self.mixing = None if mixing is None else as_schedule("MirrorDescent", "mixing", mixing)
         if not is_traced(self.step_size(0), self.mixing(0) if self.mixing else None):
             self._check_first_values(())
         self.feedback = None if feedback is None else as_pytree_function(feedback)
@@ -137,7 +137,7 @@ def ProjectedGradient(step_size: ArrayLike | Schedule) -> MirrorDescent:
     return MirrorDescent(step_size, Euclidean())
 
 
-def _schedule(owner: str, name: str, value: ArrayLike | Schedule) -> Schedule:
+def as_schedule(owner: str, name: str, value: ArrayLike | Schedule) -> Schedule:
     """A number becomes a constant schedule."""
     if not callable(value):
         return power(require_positive(owner, name, value, strictly=False), 0.0)

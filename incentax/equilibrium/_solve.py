@@ -221,32 +221,32 @@ def _play_to_tolerance(
     max_steps: int,
     skip: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
-    mirror_map = method.geometry(game, theta)
+    def strategy_of(state):
+        return method.strategy(game, theta, state)
 
-    def residual_of(state):
-        return natural_residual(game, theta, mirror_map.strategy(state.point), state.operator_value)
+    def evidence(state):
+        x, value = strategy_of(state), method.operator_value(game, theta, state)
+        finite = tree_finite((x, value))
+        return natural_residual(game, theta, x, value), _allowed(tol, x, value), finite
 
     def going_on(carry):
-        count, state, residual, finite = carry
-        level = _allowed(tol, mirror_map.strategy(state.point), state.operator_value)
+        count, _, residual, level, finite = carry
         return (residual > level) & (count < max_steps) & finite & ~skip
 
     def advance(carry):
-        count, state, residual, _ = carry
+        count, state, residual, level, _ = carry
         reached = method.step(game, theta, state, count)
         # The last finite state is kept, so that a failure returns a strategy and not NaN.
-        finite = tree_finite(mirror_map.strategy(reached.point)) & tree_finite(
-            reached.operator_value
-        )
-        kept = tree_where(finite, reached, state)
+        found, allowed, finite = evidence(reached)
         return (
             count + finite.astype(count.dtype),
-            kept,
-            jnp.where(finite, residual_of(kept), residual),
+            tree_where(finite, reached, state),
+            jnp.where(finite, found, residual),
+            jnp.where(finite, allowed, level),
             finite,
         )
 
     state = method.init(game, theta, x)
-    carry = (jnp.int32(0), state, residual_of(state), tree_finite(state.operator_value))
-    steps, state, _, finite = jax.lax.while_loop(going_on, advance, carry)
-    return mirror_map.strategy(state.point), steps, finite | skip
+    carry = (jnp.int32(0), state, *evidence(state))
+    steps, state, _, _, finite = jax.lax.while_loop(going_on, advance, carry)
+    return strategy_of(state), steps, finite | skip

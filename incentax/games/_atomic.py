@@ -51,10 +51,15 @@ class AtomicGame(AbstractGame):
             )
         return costs
 
-    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
-        def own_cost(own: Array, player: Array) -> Array:
+    def own_operator(self, theta: PyTree, x: Array, player: Array) -> Array:
+        """`∂J_i/∂x_i` of one player, at what it takes everyone's strategies to be."""
+
+        def own_cost(own: Array) -> Array:
             return self.cost(theta, x.at[player].set(own))[player]
 
+        return jax.grad(own_cost)(x[player])
+
+    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
         if x.ndim == 0:
             return self.cost(theta, x)  # refuses
-        return jax.vmap(jax.grad(own_cost))(x, jnp.arange(x.shape[0]))
+        return jax.vmap(lambda i: self.own_operator(theta, x, i))(jnp.arange(x.shape[0]))

@@ -95,4 +95,4 @@ class Unrolled(AbstractSensitivity):
         counts = jnp.arange(self.steps, dtype=jnp.int32)
         state, _ = jax.lax.scan(chunk, state, counts[:whole].reshape(-1, _CHUNK))
         state, _ = chunk(state, counts[whole:])
-        return method.geometry(game, theta).strategy(state.point)
+        return method.strategy(game, theta, state)
