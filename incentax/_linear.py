@@ -80,4 +80,4 @@ def solve(matrix: Float[Array, "n n"], right_side: Float[Array, " n"]) -> Float[
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     """Eigenvalues and eigenvectors of a symmetric matrix, which are not differentiated."""
-    return _eigh(matrix)
+    return _eigh(jax.lax.stop_gradient(matrix))

@@ -13,12 +13,9 @@ from .equilibria import EQUILIBRIA
 _QUICK = (
     "oligopoly, exact exponent, g = 1.0",
     "Outrata 1e",
-    "De Silva 1978",
     "qpec1 (Jiang, Ralph)",
-    "Pigou toll",
     "emission tax, output non-negative, tax per damage",
     "capacity that the designer moves",
-    "regulated duopoly",
 )
 
 

@@ -71,9 +71,9 @@ def design(
     - `x0`: where agents start; the centre of the strategy set when left out.
     - `steps`: number of steps, at least 1; 1,000 when left out; of the accurate designer at most
       as many from each start.
-    - `starts`: without a scheme, number of starts: `theta0` and points ever wider around it, or
-      in its box. When left out 16 where `theta` and `x` have up to 64 entries together, 4 up to
-      500, and 1 beyond.
+    - `starts`: without a scheme, number of starts: `theta0` with much smoothing and with less, then
+      points ever wider around it, or in its box. When left out 16 where `theta` and `x` have up to
+      64 entries together, 4 up to 500, and 1 beyond.
     - `key`: typed key (`jax.random.key`), needed if the scheme draws random numbers. Without a
       scheme it draws the starts.
     - `record`: every how many steps the history gets a row (1 when left out), or a [`Record`][];

@@ -36,7 +36,8 @@ def examine(
     curvature along it the optimum is nearer than 1e-6 of the size of `theta`. Where active
     constraints have no multiplier, or the gradient is not zero, the objective is computed at small
     steps along the coordinates and in random directions: at a kink none may descend at more than a
-    hundredth of the slope. `x` is where equilibria are sought from.
+    thousandth of the slope, and the gradient jumps as much over short steps as over long ones. `x`
+    is where equilibria are sought from.
     """
     flat, unravel = ravel_pytree(theta)
     exact = ExactObjective(problem, theta, entropic)
@@ -48,6 +49,8 @@ def examine(
     axes = jnp.eye(flat.size, dtype=flat.dtype)[:_PROBES]
     random = jax.random.normal(key, (2 * min(flat.size, _PROBES), flat.size), flat.dtype)
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
+    eps = float(jnp.finfo(flat.dtype).eps)
+    long, short = eps**0.25, eps**0.375
     fixed = jnp.concatenate([jnp.zeros((2, flat.size), flat.dtype), axes, -axes, random])
     number = len(fixed)
 
@@ -57,23 +60,27 @@ def examine(
         length = 1e-3 * size / jnp.where(norm > 0, norm, 1)
         return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
 
-    def verdict(at: Evaluation, curvature: Array) -> tuple[Array, Array]:
-        """Whether the gradient is zero, and the size of its parts."""
+    def verdict(at: Evaluation, curvature: Array, around: Array) -> tuple[Array, Array]:
+        """Whether the gradient is zero, and the size of its parts.
+
+        `around` is the largest gradient that was seen close by.
+        """
         direct = ravel_pytree(jax.grad(problem.objective)(theta, at.x))[0]
         parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
         left = left_of(at.gradient)
-        return (left <= 1e-5 * parts) | (left <= 1e-6 * size * curvature), parts
+        near = (left <= 1e-6 * size * curvature) | (left <= 1e-6 * around)
+        return (left <= 1e-5 * parts) | near, parts
 
     def going_on(carry):
-        index, at, steepest, curvature, _ = carry
-        zero, parts = verdict(at, curvature)
+        index, at, steepest, curvature, _, around = carry
+        zero, parts = verdict(at, curvature, around)
         smooth_end = (index > 1) & zero & (at.degenerate == 0)
         # A probe that descends settles the question too.
-        return (index < 2 * number) & ~smooth_end & (steepest <= 1e-2 * parts)
+        return (index < 2 * number) & ~smooth_end & (steepest <= 1e-3 * parts)
 
     def look(carry):
-        index, at, steepest, curvature, jump = carry
-        length = size * jnp.where(index < number, 1e-4, 1e-6)
+        index, at, steepest, curvature, jumps, around = carry
+        length = size * jnp.where(index < number, long, short)
         # The point itself first, then the direction of descent, then those that are fixed.
         slope = jnp.linalg.norm(at.gradient)
         descent = -at.gradient / jnp.where(slope > 0, slope, 1)
@@ -83,28 +90,31 @@ def examine(
         rounding = 100 * jnp.finfo(flat.dtype).eps * jnp.abs(at.objective)
         gained = (at.objective - found.objective - rounding) / length
         gained = jnp.where(jnp.isfinite(gained) & (index > 0), gained, 0)
-        changed = jnp.linalg.norm(found.gradient - at.gradient)
-        bent = direction @ (found.gradient - at.gradient) / length
+        solved = jnp.isfinite(found.objective) & (index > 0)
+        moved, change = probe - flat, found.gradient - at.gradient
+        bent = moved @ change / jnp.maximum(moved @ moved, jnp.finfo(flat.dtype).tiny)
+        changed = jnp.where(solved, jnp.linalg.norm(change), 0)
         return (
             index + 1,
             tree_where(index == 0, found, at),
             jnp.maximum(steepest, gained),
-            jnp.where((index == 1) & jnp.isfinite(bent), bent, curvature),
-            jnp.where(index > number, jnp.maximum(jump, changed), jump),
+            jnp.where((index == 1) & solved, bent, curvature),
+            jumps.at[index // number].max(changed),
+            jnp.maximum(around, jnp.where(solved, jnp.linalg.norm(found.gradient), 0)),
         )
 
     nowhere = jnp.full((), jnp.inf, flat.dtype)
     unknown = Evaluation(nowhere, jnp.zeros_like(flat), x, None, jnp.int32(0))
     nothing = jnp.zeros((), flat.dtype)
-    first = jnp.int32(0), unknown, nothing, nothing, nothing
-    _, at, steepest, curvature, jump = jax.lax.while_loop(going_on, look, first)
-    zero, parts = verdict(at, curvature)
+    first = jnp.int32(0), unknown, nothing, nothing, jnp.zeros(2, flat.dtype), nothing
+    _, at, steepest, curvature, jumps, around = jax.lax.while_loop(going_on, look, first)
+    zero, parts = verdict(at, curvature, around)
     # Of a gradient that is zero but for rounding, bounds take nothing away.
     norm = jnp.linalg.norm(at.gradient)
     at_bounds = zero & (left_of(at.gradient) < 0.5 * norm) & (norm > 1e-5 * parts)
-    held = steepest <= 1e-2 * parts
-    # At a kink the gradient jumps however short the step.
-    kinked = (at.degenerate > 0) | (jump > 0.1 * norm)
+    held = steepest <= 1e-3 * parts
+    # At a kink the gradient jumps however short the step; elsewhere its change shrinks with it.
+    kinked = (jumps[1] > 0.3 * jumps[0]) & (jumps[1] > 0.1 * norm)
     good = jnp.isfinite(at.objective) & held & (zero | kinked)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
     ending = ENDINGS.where(zero, at_rest, ENDINGS.kink)

@@ -4,7 +4,9 @@ The constraints of the agents are pairs `0 <= slack ⊥ multiplier >= 0`. Once i
 of each pair is zero (a *piece*), the equilibrium is a smooth function of `theta`, as long as the
 other side stays `>= 0`. A sequential quadratic step on a piece keeps to where the piece is valid.
 Where both sides of a pair are zero there is a kink, and the multiplier of the step's own
-constraint tells whether the neighbouring piece descends. Luo, Pang, Ralph, *Mathematical Programs
+constraint tells whether the neighbouring piece descends. In the end pieces that are not neighbours
+are tried too: one pair is forced to its other side, and the step that this takes is kept where the
+objective is less. Luo, Pang, Ralph, *Mathematical Programs
 with Equilibrium Constraints* (1996), chapters 5 and 6.
 """
 
@@ -27,6 +29,8 @@ _STEPS = 100
 # Slack and multiplier below this, relative to the sizes of x and F, are zero.
 _ZERO = 1e-8
 _LENGTHS = 6
+# Every pair is forced at most so often, and all together at most so often a pair.
+_ROUNDS, _FORCED = 4, 30_000
 
 
 class Pairs(eqx.Module):
@@ -44,6 +48,8 @@ class Pivoting(eqx.Module):
     - `weights`: multipliers of the last step's constraints.
     - `tried`: pairs whose neighbouring piece was of no use from here; `together`: whether all that
       promised something were entered at once.
+    - `far`: the pair that is forced to its other side, or -1; `forced`: pairs that were; `gained`:
+      whether one was of use since all were forced last; `budget`: how many more may be.
     - `rows`: objective, norm of its gradient and length of every step.
     """
 
@@ -55,6 +61,10 @@ class Pivoting(eqx.Module):
     weights: Float[Array, " pairs"]
     tried: Bool[Array, " pairs"]
     together: Bool[Array, ""]
+    far: Int[Array, ""]
+    forced: Bool[Array, " pairs"]
+    gained: Bool[Array, ""]
+    budget: Int[Array, ""]
     rows: Float[Array, "steps 3"]
     steps: Int[Array, ""]
     done: Bool[Array, ""]
@@ -85,6 +95,7 @@ def pivot(
     first_theta = unravel(flat)
     blank = game.strategies(first_theta).constraints(x)
     size, pairs = x.size, x.size + blank.inequality_level.size
+    rows_between = blank.equality_level.size
     _, unpack = ravel_pytree(
         KKTPoint(
             x.ravel(), jnp.zeros_like(blank.equality_level), jnp.zeros_like(blank.inequality_level)
@@ -110,24 +121,29 @@ def pivot(
             constraints.equality(point.x) - constraints.equality_level,
         )
 
-    def signs(theta: Array, point: KKTPoint) -> tuple[Array, Array]:
+    def signs(theta: Array, point: KKTPoint) -> tuple[Array, Array, Array]:
+        """The nearer bound, pairs that are held for ever, and pairs that have two sides."""
         box = Bounds(game.strategies(unravel(theta)).constraints(x))
         above = jnp.where(box.has_low, point.x - box.low, jnp.inf)
         below = jnp.where(box.has_high, box.high - point.x, jnp.inf)
-        none = jnp.zeros(pairs - size, bool)
-        return jnp.where(below < above, -1, 1).astype(dtype), jnp.concatenate([box.fixed, none])
+        rows = jnp.ones(pairs - size, bool)
+        two_sided = (box.has_low | box.has_high) & ~box.fixed
+        sign = jnp.where(below < above, -1, 1).astype(dtype)
+        return sign, jnp.concatenate([box.fixed, ~rows]), jnp.concatenate([two_sided, rows])
 
     def settle(theta: Array, near: Array) -> tuple[KKTPoint, Array]:
         """The exact equilibrium and its objective, infinite where there is none."""
         point, residual, _ = Newton(80).solve_kkt(game, unravel(theta), near, 1e-10)
         value = value_at(theta, ravel_pytree(point)[0])
-        scale = jnp.maximum(1, jnp.max(jnp.abs(point.x)))
-        good = (residual <= 1e-8 * scale) & jnp.isfinite(value)
+        force = game.operator(unravel(theta), point.x.reshape(x.shape))
+        scale = jnp.maximum(_size(point.x), 1e-4 * _size(force))
+        least = max(1e-8, 100 * float(jnp.finfo(dtype).eps))
+        good = (residual <= least * scale) & jnp.isfinite(value)
         return point, jnp.where(good, value, jnp.inf)
 
     def seen(theta: Array, point: KKTPoint, before: Array) -> Array:
         """The piece of an equilibrium; where both sides of a pair are zero, the one before."""
-        sign, fixed = signs(theta, point)
+        sign, fixed, _ = signs(theta, point)
         found = pairs_at(theta, ravel_pytree(point)[0], sign)
         value = game.operator(unravel(theta), point.x.reshape(x.shape))
         slack = found.slack / (1 + jnp.max(jnp.abs(point.x)))
@@ -137,79 +153,101 @@ def pivot(
 
     def advance(now: Pivoting) -> Pivoting:
         theta, packed = now.theta, ravel_pytree(now.point)[0]
-        sign, fixed = signs(theta, now.point)
-        active, both = now.active, ravel_pytree((theta, packed))[0]
+        sign, fixed, two_sided = signs(theta, now.point)
+        forcing = now.far >= 0
+        active = now.active ^ ((jnp.arange(pairs) == now.far) & forcing)
+        turn = jnp.concatenate([sign, jnp.ones(pairs - size, dtype)])
+        both = ravel_pytree((theta, packed))[0]
         _, split = ravel_pytree((theta, packed))
 
         def sides(both: Array) -> tuple[Array, Array]:
             """What is zero on the piece, and what has to stay positive."""
             at_theta, at_packed = split(both)
             at = pairs_at(at_theta, at_packed, sign)
-            zero = jnp.where(active, at.slack, at.multiplier)
+            zero = turn * jnp.where(active, at.slack, at.multiplier)
             rest = jnp.where(active, at.multiplier, at.slack)
-            return jnp.concatenate([zero, at.missed]), jnp.where(fixed, 1, rest)
+            # In the order of the unknowns: strategies, equalities, inequalities.
+            zero = jnp.concatenate([zero[:size], at.missed, zero[size:]])
+            return zero, jnp.where(fixed, 1, rest)
 
         def value_of(both: Array) -> Array:
             at_theta, at_packed = split(both)
             return value_at(at_theta, at_packed)
 
         p = theta.size
-        _, rest = sides(both)
         rest_slopes = jax.jacfwd(lambda both: sides(both)[1])(both)
-        value_slope = jax.grad(value_of)(both)
         surface = Surface(lambda both: sides(both)[0], both, p)
+        # A pair that is forced is not on its other side yet; elsewhere nothing moves here.
+        onto = both.at[p:].add(-surface.factors.solve(surface.zero(both)))
+        _, rest = sides(onto)
+        value_slope = jax.grad(value_of)(onto)
         tangent = surface.tangent
         gradient, slopes = value_slope @ tangent, rest_slopes @ tangent
         curvature = surface.curvature(lambda both: value_of(both) - now.weights @ sides(both)[1])
         parts = jnp.linalg.norm(value_slope[:p]) + jnp.linalg.norm(gradient - value_slope[:p])
         unit = jnp.where(parts > 0, parts, 1)
         wide = jnp.maximum(1, jnp.max(jnp.abs(theta)))
-        valid = with_inequalities(incentives, -slopes, jnp.maximum(rest, 0) - slopes @ theta)
+        room = jnp.where(forcing, rest, jnp.maximum(rest, 0))
+        valid = with_inequalities(incentives, -slopes, room - slopes @ theta)
         step, weights, promised = quadratic_step(
             gradient, made_convex(curvature, gradient, theta), valid, theta
         )
         weights = weights[len(incentives.inequality) :]
 
+        def moved_by(length: Array) -> Array:
+            return jnp.clip(theta + length * step, incentives.lower, incentives.upper)
+
         def shorter(carry):
             length, _, _, _, tries = carry
             length = jnp.where(tries == 0, 1.0, length / 4).astype(dtype)
-            reached = theta + length * step
-            near = now.point.x + length * (tangent @ step)[p : p + size]
+            reached = moved_by(length)
+            near = onto[p : p + size] + length * (tangent @ step)[p : p + size]
             point, value = settle(reached, near.reshape(x.shape))
-            fine = value < now.objective - 1e-3 * length * promised
+            fine = value < now.objective - jnp.where(forcing, 10 * least, 1e-3 * length * promised)
             return length, point, value, fine, tries + 1
 
         def searching(carry):
             _, _, _, fine, tries = carry
-            return ~fine & (tries < _LENGTHS)
+            return ~fine & (tries < jnp.where(forcing, 1, _LENGTHS))
 
         least = 10 * jnp.finfo(dtype).eps * jnp.maximum(jnp.abs(now.objective), 1e-2 * unit * wide)
-        hopeful = jnp.isfinite(promised) & (promised > least)
+        hopeful = jnp.isfinite(promised) & ((promised > least) | forcing)
         carry = (jnp.ones((), dtype), now.point, now.objective, ~hopeful, jnp.int32(0))
         length, point, value, fine, tries = jax.lax.while_loop(searching, shorter, carry)
         moved = fine & (tries > 0)
         length = jnp.where(moved, length, 0)
-        reached = theta + length * step
+        reached = moved_by(length)
         # What the neighbouring piece of a pair would gain: the gradient's jump across it.
-        columns = jnp.eye(len(packed), pairs, dtype=dtype)
+        equation = jnp.arange(pairs) + jnp.where(jnp.arange(pairs) < size, 0, rows_between)
+        columns = jnp.eye(len(packed), dtype=dtype)[:, equation] * turn[None, :]
         response = rest_slopes[:, p:] @ surface.factors.solve(columns)
         own = jnp.diagonal(response)
-        rise = (surface.multipliers(value_slope)[:pairs] + weights @ response) / jnp.where(
-            own > 0, own, 1
-        )
+        rise = turn * surface.multipliers(value_slope)[equation] + weights @ response
+        rise = rise / jnp.where(own > 0, own, 1)
         gain = jnp.where(own > 0, rise * jnp.linalg.norm(slopes, axis=1), 0)
         value_size = _size(game.operator(unravel(theta), now.point.x.reshape(x.shape)))
         close = rest <= 10 * _ZERO * jnp.where(active, value_size, _size(now.point.x))
-        wanted = close & ~fixed & (gain > 1e-6 * unit) & ~now.tried
+        wanted = close & two_sided & (gain > 1e-6 * unit) & ~now.tried & ~forcing
         worst = jnp.argmax(jnp.where(wanted, gain, -jnp.inf))
         alone = jnp.zeros(pairs, bool).at[worst].set(True)
         entered = jnp.where(now.together, wanted & alone, wanted)
         away = jnp.any(now.active != now.base)
         # From a piece that was of no use back to the base; there another one, or the end.
         piece = jnp.where(away, now.base, now.active ^ entered)
-        end = ~moved & ~away & ~jnp.any(wanted)
+        # Nothing is left to do nearby: a pair is forced, the one nearest to its other side first.
+        idle = ~moved & ~away & ~jnp.any(wanted)
+        again = now.gained & jnp.all(now.forced | ~two_sided)
+        forced = jnp.where(again, False, now.forced)
+        unforced = two_sided & ~forced
+        nearest = jnp.argmin(jnp.where(unforced, rest / value_size, jnp.inf)).astype(now.far.dtype)
+        force = idle & (now.budget > 0) & jnp.any(unforced)
+        forced = jnp.where(force, forced.at[nearest].set(True), now.forced)
+        gained = jnp.where(force & again, False, now.gained) | (moved & forcing)
         tried = now.tried | jnp.where(away & now.together, now.active ^ now.base, False)
-        settled = seen(reached, point, active)
+        same_side = jnp.concatenate(
+            [signs(reached, point)[0] == sign, jnp.ones(pairs - size, bool)]
+        )
+        settled = seen(reached, point, active & same_side)
         row = jnp.stack([value, jnp.linalg.norm(gradient), jnp.linalg.norm(length * step)])
         return Pivoting(
             theta=jnp.where(moved, reached, theta),
@@ -217,12 +255,16 @@ def pivot(
             point=tree_where(moved, point, now.point),
             active=jnp.where(moved, settled, piece),
             base=jnp.where(moved, settled, now.base),
-            weights=jnp.where(moved & (settled == active), weights, 0),
+            weights=jnp.where(moved & same_side & (settled == active), weights, 0),
             tried=jnp.where(moved, False, tried),
-            together=jnp.where(moved, False, now.together | away),
+            together=jnp.where(moved, False, now.together | away | (jnp.sum(wanted) == 1)),
             rows=now.rows.at[now.steps].set(jnp.where(moved, row, now.rows[now.steps])),
             steps=now.steps + moved.astype(now.steps.dtype),
-            done=end,
+            far=jnp.where(force, nearest, -1),
+            forced=forced,
+            gained=gained,
+            budget=now.budget - force.astype(now.budget.dtype),
+            done=idle & ~force,
         )
 
     point, value = settle(flat, x)
@@ -239,10 +281,15 @@ def pivot(
         together=jnp.asarray(False),
         rows=rows,
         steps=steps,
+        far=jnp.int32(-1),
+        forced=nothing,
+        gained=jnp.asarray(False),
+        budget=jnp.int32(min(_ROUNDS * pairs, _FORCED // pairs)),
         done=~jnp.isfinite(value),
     )
+    most = 10 * _STEPS + _FORCED // pairs
     counted = jax.lax.while_loop(
-        lambda carry: ~carry[0].done & (carry[1] < _STEPS) & (carry[0].steps < len(rows)),
+        lambda carry: ~carry[0].done & (carry[1] < most) & (carry[0].steps < len(rows)),
         lambda carry: (advance(carry[0]), carry[1] + 1),
         (start, jnp.int32(0)),
     )

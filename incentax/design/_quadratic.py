@@ -36,8 +36,7 @@ def quadratic_step(
         Rows(matrix),
         level / unit,
         rows / length[:, None],
-        # `theta` itself is inside, but for rounding.
-        jnp.maximum(room, 0) / length / unit,
+        room / length / unit,
     )
     found, residual, _ = solve_kkt(
         lambda y: (slope + model @ y, DenseJacobian(model)),
@@ -47,7 +46,7 @@ def quadratic_step(
         tol=1e-10,
         max_steps=80,
     )
-    solved = residual <= 1e-6
+    solved = residual <= max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
     step = jnp.where(solved, unit * own * found.x, 0)
     multipliers = jnp.where(solved, unit * found.inequality / length, 0)
     return step, multipliers, -(gradient @ step + step @ hessian @ step / 2)

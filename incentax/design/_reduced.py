@@ -28,7 +28,9 @@ class Surface(eqx.Module):
         driven, system = slopes[:, :p], slopes[:, p:]
         size = len(system)
         # Where x is not unique any of its motions will do.
-        shift = 1e-12 * (1 + jnp.max(jnp.abs(system), initial=0.0))
+        shift = max(1e-12, float(jnp.finfo(at.dtype).eps)) * (
+            1 + jnp.max(jnp.abs(system), initial=0.0)
+        )
         self.zero, self.at = zero, at
         self.factors = Factors(system + shift * jnp.eye(size, dtype=at.dtype))
         unit = jnp.eye(p, dtype=at.dtype)
@@ -54,9 +56,16 @@ class Surface(eqx.Module):
 def made_convex(
     curvature: Float[Array, "p p"], gradient: Float[Array, " p"], theta: Float[Array, " p"]
 ) -> Float[Array, "p p"]:
-    """Curvatures by their size; none so small that a step is longer than 1000 times `theta`."""
-    values, vectors = eigh((curvature + curvature.T) / 2)
-    size = jnp.maximum(1, jnp.max(jnp.abs(theta)))
-    floor = jnp.maximum(1e-9 * jnp.max(jnp.abs(values)), jnp.linalg.norm(gradient) / (1e3 * size))
-    values = jnp.maximum(jnp.abs(values), jnp.where(floor > 0, floor, 1))
-    return (vectors * values[None, :]) @ vectors.T
+    """Curvatures by their size, in the unit of each entry of `theta`.
+
+    None is so small that a step is longer than 1000 times `theta`.
+    """
+    diagonal = jnp.abs(jnp.diagonal(curvature))
+    longest = 1e3 * jnp.maximum(1, jnp.abs(theta))
+    own = jnp.maximum(diagonal, jnp.abs(gradient) / longest)
+    own = jnp.maximum(own, 1e-16 * jnp.max(own))
+    root = jnp.sqrt(jnp.where(own > 0, own, 1))
+    values, vectors = eigh((curvature + curvature.T) / (2 * root[:, None] * root[None, :]))
+    values = jnp.maximum(jnp.abs(values), 1e-8)
+    convex = (vectors * values[None, :]) @ vectors.T
+    return root[:, None] * convex * root[None, :]

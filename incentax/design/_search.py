@@ -162,28 +162,33 @@ def search(
         step = jnp.where(now.fresh, 0, step)
         before = Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
 
+        def moved_by(length: Array) -> Array:
+            # Rounding must not lead past a bound, where the user's functions may have no value.
+            return jnp.clip(now.theta + length * step, incentives.lower, incentives.upper)
+
         def shorter(carry):
             length, _, _, tries = carry
             length = length / jnp.where(tries < 3, 2, 5)
-            found = evaluate(now.theta + length * step, before, now.level, now.scale)
+            found = evaluate(moved_by(length), before, now.level, now.scale)
             fine = found.objective <= now.objective + 1e-4 * length * slope
             fine = (fine | now.fresh) & jnp.isfinite(found.objective)
             return length, found, fine, tries + 1
 
         def searching(carry):
             _, _, fine, tries = carry
-            return ~fine & (tries < 14)
+            # A first look at a level is one look.
+            return ~fine & (tries < jnp.where(now.fresh, 1, 14))
 
         first = jnp.asarray(2.0, dtype), before, jnp.asarray(False), jnp.int32(0)
         length, found, fine, _ = jax.lax.while_loop(searching, shorter, first)
         taken = fine & ~now.fresh
-        theta = jnp.where(taken, now.theta + length * step, now.theta)
+        theta = jnp.where(taken, moved_by(length), now.theta)
         moved, bent = theta - now.theta, found.gradient - now.gradient
         hessian = jnp.where(taken, _updated(hessian, moved, bent), hessian)
         # A first model: a step that changes theta by a tenth of its size.
         size_of = jnp.maximum(jnp.max(jnp.abs(found.gradient)), jnp.finfo(dtype).tiny)
         first_model = jnp.eye(size, dtype=dtype) * size_of / (0.1 * _width(incentives, theta))
-        hessian = jnp.where(now.fresh & (now.level <= 1), first_model, hessian)
+        hessian = jnp.where(now.fresh & (now.level <= first_level), first_model, hessian)
         decrease = jnp.where(taken, now.objective - found.objective, 0)
         drop = jnp.maximum(now.drop, decrease)
         rounding = 10 * jnp.finfo(dtype).eps * jnp.abs(found.objective)
@@ -193,7 +198,7 @@ def search(
             ~fine | (promised <= least) | (decrease <= least) | (now.level_steps >= on_level)
         )
         looked = now.fresh & (now.level == 0) & (last > 0)
-        done = done | looked
+        done = done | looked | (now.fresh & ~fine)
         # What was found of a trial that was not taken is no part of the point.
         found = tree_where(fine, found, before)
         scale, central = now.scale, found.central

@@ -73,7 +73,7 @@ class Newton(eqx.Module):
         tol: Array | float,
         entropic: bool | None = None,
     ) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
-        """The last point, its residual, and the number of steps.
+        """The best point, its residual, and the number of steps.
 
         `entropic` may be given where it is known ahead, see `AbstractGame.entropic`.
         """
@@ -99,7 +99,7 @@ class Newton(eqx.Module):
         tol: Array | float,
         skip: Bool[Array, ""] | bool = False,
     ) -> tuple[KKTPoint, Float[Array, ""], Int[Array, ""]]:
-        """The last point with its multipliers, its residual, and the number of steps."""
+        """The best point with its multipliers, its residual, and the number of steps."""
         # Costs in a small unit are counted in a larger one: else any point would seem close to
         # equilibrium. The residual in the game's own unit is not larger.
         slopes = jacobian_of(game, theta, x).diagonal()

@@ -3,11 +3,12 @@
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import ArrayLike
 
 from .. import schedules, traffic
-from .._checks import require_positive
+from .._checks import is_traced, require_positive
 from ..design import DesignAndPlay, DesignProblem
 from ..noise import Gaussian
 from ..sensitivity import Implicit
@@ -58,7 +59,7 @@ def second_best_tolls(
     )
     tolls = Box(jnp.zeros(len(traffic.TOLLED_LINKS)), max_toll)
     problem = DesignProblem(game, game.total_travel_time, tolls)
-    exact = isinstance(noise, float) and noise == 0.0
+    exact = not is_traced(noise) and bool(np.all(np.asarray(noise) == 0))
     sizes = schedules.setting(setting, alpha=1e-3, beta=0.1, nu=1e-3)
     scheme = DesignAndPlay(
         optax.sgd(sizes.design),
