@@ -42,7 +42,15 @@ def one_after_another(function: Callable) -> Callable:
     return wrapped
 
 
-_solve = one_after_another(jnp.linalg.solve)
+def _solve_lane(matrix: Array, right_side: Array) -> Array:
+    found = jnp.linalg.solve(matrix, right_side)
+    left = jnp.linalg.norm(matrix @ found - right_side)
+    # A singular system: the least of the solutions, or what comes nearest to one.
+    good = left <= 1e-3 * jnp.linalg.norm(right_side)
+    return jax.lax.cond(good, lambda: found, lambda: jnp.linalg.lstsq(matrix, right_side)[0])
+
+
+_solve = one_after_another(_solve_lane)
 _factor = one_after_another(jax.scipy.linalg.lu_factor)
 _solve_factored = one_after_another(lambda lu, p, b: jax.scipy.linalg.lu_solve((lu, p), b))
 _solve_transposed = one_after_another(
@@ -69,7 +77,7 @@ class Factors(eqx.Module):
 
 
 def solve(matrix: Float[Array, "n n"], right_side: Float[Array, " n"]) -> Float[Array, " n"]:
-    """`A^-1 b`, differentiable in every mode."""
+    """`A^-1 b`, or the least solution of a singular system; differentiable in every mode."""
     return jax.lax.custom_linear_solve(
         lambda x: matrix @ x,
         right_side,

@@ -16,7 +16,8 @@ class RESULTS(eqx.Enumeration):
     nonfinite_play = (
         "The agents' play turned non-finite: `.steps` counts the finite steps, and `.x` is the "
         "last finite strategy. Lower the play step size, or raise the mixing so that strategies "
-        "keep away from the boundary."
+        "keep away from the boundary. Where no step size was given, costs may fall without end on "
+        "an unbounded strategy set: then there is no equilibrium."
     )
     nonfinite_design = (
         "The incentive turned non-finite while play was finite: `.steps` counts the finite steps, "

@@ -34,6 +34,11 @@ def design_accurately(
         raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
     steps = require_count("design", "steps", 1000 if steps is None else steps)
     theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
+    # One precision for all: that of the incentive, its set, or the operator, whichever is finest.
+    bounds = problem.incentive_set.constraints(theta).lower
+    dtype = jnp.result_type(x, bounds, *jax.tree.leaves(problem.incentive_set.centre()))
+    dtype = jnp.result_type(dtype, *jax.tree.leaves(theta))
+    theta, x = jax.tree.map(lambda leaf: leaf.astype(dtype), (theta, x))
     size = x.size + sum(leaf.size for leaf in jax.tree.leaves(theta))
     if starts is None:
         starts = 16 if size <= 64 else 4 if size <= 500 else 1

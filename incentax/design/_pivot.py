@@ -155,7 +155,7 @@ def pivot(
         theta, packed = now.theta, ravel_pytree(now.point)[0]
         sign, fixed, two_sided = signs(theta, now.point)
         forcing = now.far >= 0
-        active = now.active ^ ((jnp.arange(pairs) == now.far) & forcing)
+        active = now.active ^ ((jnp.arange(pairs, dtype=now.far.dtype) == now.far) & forcing)
         turn = jnp.concatenate([sign, jnp.ones(pairs - size, dtype)])
         both = ravel_pytree((theta, packed))[0]
         _, split = ravel_pytree((theta, packed))

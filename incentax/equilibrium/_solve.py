@@ -9,7 +9,7 @@ from .._checks import as_float, is_traced, require, require_count, require_posit
 from .._results import RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
-from ..games import AbstractGame
+from ..games import AbstractGame, hold_captured
 from ..sensitivity import AbstractSensitivity, Implicit
 from ._door import strategy_at_door
 from ._newton import Newton
@@ -91,8 +91,10 @@ def solve_equilibrium(
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
     rule = "`solve_equilibrium(theta)` needs a finite incentive"
     theta = jax.tree.map(as_float, theta)
-    theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
+    if throw or not is_traced(theta):  # else a lane that is not finite has its own status
+        theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
     x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
+    game = hold_captured(game, theta, x)
     return raise_unless_successful(
         _solve(game, theta, x, method, level, max_steps, sensitivity, known_entropic(game)), throw
     )
@@ -156,7 +158,10 @@ def find_equilibrium(
     if method is None and not newton.fits(game, theta, x):
         return _by_play(game, theta, x, Extragradient(), tol, max_steps, jnp.asarray(False))
     reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
-    found = residual <= _allowed(tol, reached, game.operator(theta, reached))
+    # A strategy is known to rounding: what that makes of steep costs cannot be asked for.
+    value, moved = jax.jvp(lambda x: game.operator(theta, x), (reached,), (reached,))
+    size = jnp.maximum(jnp.abs(value), jnp.where(jnp.isfinite(moved), jnp.abs(moved), 0))
+    found = residual <= _allowed(tol, reached, size)
     if method is not None or newton.stands_alone(game, theta):
         return reached, steps, _verdict(game, theta, x, found, jnp.asarray(True))
     start = jnp.where(found, reached, x)

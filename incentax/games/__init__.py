@@ -1,4 +1,5 @@
 from ._aggregative import AggregativeGame as AggregativeGame
 from ._atomic import AtomicGame as AtomicGame
 from ._base import AbstractGame as AbstractGame, AggregativeForm as AggregativeForm, Game as Game
+from ._captured import hold_captured as hold_captured
 from ._quantal_response import QuantalResponse as QuantalResponse
