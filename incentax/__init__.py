@@ -27,11 +27,18 @@ from .design import (
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
     Record as Record,
+    regulate as regulate,
+    RegulatedRun as RegulatedRun,
     RegulatorInfo as RegulatorInfo,
     SchemeInfo as SchemeInfo,
     ZerothOrderRegulator as ZerothOrderRegulator,
 )
-from .diagnostics import Certificate as Certificate, certify as certify
+from .diagnostics import (
+    Certificate as Certificate,
+    certify as certify,
+    goldstein_measure as goldstein_measure,
+    GoldsteinMeasure as GoldsteinMeasure,
+)
 from .dynamics import (
     ConsensusSeeking as ConsensusSeeking,
     Extragradient as Extragradient,

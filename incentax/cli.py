@@ -12,6 +12,7 @@ import jax
 
 from . import plots
 from ._files import writable_folder, write_json, write_npz, write_text
+from .charging import draw as draw_charging, reproduce as reproduce_charging
 from .figure1 import draw as draw_figure1, Figure1, reproduce as reproduce_figure1
 from .problems import second_best_tolls
 from .table1 import as_markdown, draw as draw_table1, reproduce as reproduce_table1
@@ -19,6 +20,7 @@ from .toll_run import draw as draw_tolls, run_tolls
 
 RUNS = {"sioux-falls": "second-best tolls on 20 links of Sioux Falls, by design-and-play"}
 REPRODUCTIONS = {
+    "charging": "Du, Meng, Hu (2025), figures 2 to 4: a regulator without derivatives (stand-in)",
     "figure1": "Liu et al. (2022), figure 1: step size settings A to D under noise",
     "table1": "Liu et al. (2022), table 1: one loop against two on the emission tax",
 }
@@ -171,11 +173,27 @@ def _reproduce(options: argparse.Namespace) -> int:
     folder = writable_folder(options.out)
     plots.new_figure(1, 1)
     wanted = REPRODUCTIONS if options.name == "all" else [options.name]
+    if "charging" in wanted:
+        _reproduce_charging(options, folder)
     if "table1" in wanted:
         _reproduce_table1(options, folder)
     if "figure1" in wanted:
         _reproduce_figure1(options, folder)
     return 0
+
+
+def _reproduce_charging(options: argparse.Namespace, folder: Path) -> None:
+    with _progress() as report:
+        charging = reproduce_charging(steps=min(options.steps, 600), seeds=20, report=report)
+    content = {"options": _options(options), "environment": _environment(), **charging.summary}
+    write_json(folder / "charging.json", content)
+    plots.save(draw_charging(charging), folder / "charging.png")
+    shown = _table("Charging (stand-in)", ("what", "value"))
+    for name, value in charging.summary["findings"].items():
+        shown.add_row(name, f"{value:.6g}")
+    shown.caption = charging.summary["certificate"]["verdict"]
+    _console().print(shown)
+    _console().print(f"Wrote {folder}/charging.json and charging.png")
 
 
 def _reproduce_table1(options: argparse.Namespace, folder: Path) -> None:

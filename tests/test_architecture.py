@@ -30,6 +30,7 @@ FLOORS = {
     "plots": 8,
     "toll_run": 9,
     "table1": 9,
+    "charging": 9,
     "figure1": 9,
     "cli": 10,
 }

@@ -1,3 +1,4 @@
+from ._black_box import regulate as regulate, RegulatedRun as RegulatedRun
 from ._design import (
     advance as advance,
     as_record as as_record,

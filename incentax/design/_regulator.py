@@ -13,6 +13,7 @@ from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import AbstractDynamics, as_schedule, Schedule
 from ..equilibrium import find_equilibrium, natural_residual
 from ..games import AtomicGame
+from ..sets import AbstractSet
 from ..smoothing import (
     moreau_gradient,
     require_estimator,
@@ -156,14 +157,32 @@ class ZerothOrderRegulator(AbstractScheme):
     def needs_key(self) -> bool:
         return True
 
-    def _trials(self, theta: PyTree, iterate: PyTree, directions: PyTree) -> PyTree:
-        """`theta`, then the incentives whose costs are compared, along a leading axis."""
-        tried = trial_points(iterate, directions, self.smoothing, self.estimator)
-        return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), theta, tried)
-
-    def _draw(self, theta: PyTree, key: PRNGKeyArray) -> PyTree:
+    def draw(self, theta: PyTree, iterate: PyTree, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        """Directions, and `theta` before the incentives whose costs are compared."""
         keys = jax.random.split(key, self.directions)
-        return jax.vmap(lambda k: sphere(k, theta))(keys)
+        directions = jax.vmap(lambda k: sphere(k, iterate))(keys)
+        tried = trial_points(iterate, directions, self.smoothing, self.estimator)
+        trials = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), theta, tried)
+        return directions, trials
+
+    def move(
+        self,
+        incentive_set: AbstractSet,
+        iterate: PyTree,
+        directions: PyTree,
+        values: Float[Array, " trials"],
+        count: Array,
+    ) -> tuple[PyTree, PyTree, Float[Array, ""], Float[Array, ""]]:
+        """The iterate after a step, its projection, the gradient's norm, how far they are apart."""
+        estimate = two_point_gradient(values, directions, self.smoothing, self.estimator)
+        pull = moreau_gradient(incentive_set, iterate, self.smoothing)
+        gradient = jax.tree.map(jnp.add, estimate, pull)
+        gamma = jnp.asarray(self.step_size(count))
+        iterate = jax.tree.map(
+            lambda leaf, slope: leaf - gamma.astype(leaf.dtype) * slope, iterate, gradient
+        )
+        theta = incentive_set.project(iterate)
+        return iterate, theta, tree_norm(gradient), tree_norm(tree_subtract(iterate, theta))
 
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> RegulatorState:
         lanes = 1 + (2 * self.directions if self.estimator == "central" else self.directions + 1)
@@ -183,18 +202,12 @@ class ZerothOrderRegulator(AbstractScheme):
     ) -> tuple[RegulatorState, RegulatorInfo]:
         assert isinstance(state, RegulatorState)
         assert key is not None
-        directions = self._draw(state.iterate, key)
-        trials = self._trials(state.theta, state.iterate, directions)
+        directions, trials = self.draw(state.theta, state.iterate, key)
         play, x, residual, steps = self._settle(problem, trials, state.play, count)
         values = jax.vmap(problem.objective)(trials, x)
-        estimate = two_point_gradient(values[1:], directions, self.smoothing, self.estimator)
-        pull = moreau_gradient(problem.incentive_set, state.iterate, self.smoothing)
-        gradient = jax.tree.map(jnp.add, estimate, pull)
-        gamma = jnp.asarray(self.step_size(count))
-        iterate = jax.tree.map(
-            lambda leaf, slope: leaf - gamma.astype(leaf.dtype) * slope, state.iterate, gradient
+        iterate, theta, slope, distance = self.move(
+            problem.incentive_set, state.iterate, directions, values[1:], count
         )
-        theta = problem.incentive_set.project(iterate)
         game = problem.game
         known = isinstance(game, AtomicGame)
         costs = game.cost(state.theta, x[0]) if known else jnp.full(1, jnp.nan, values.dtype)
@@ -207,8 +220,8 @@ class ZerothOrderRegulator(AbstractScheme):
             largest_cost=jnp.max(jnp.abs(game.operator(state.theta, x[0]))),
             objective=values[0],
             player_costs=costs,
-            gradient=tree_norm(gradient),
-            distance=tree_norm(tree_subtract(iterate, theta)),
+            gradient=slope,
+            distance=distance,
             inner_residual=jnp.max(residual),
             inner_steps=steps,
             oracle_calls=oracle_calls,
