@@ -45,9 +45,9 @@ def trial_points(
     """
 
     def points(leaf: Array, direction: Array) -> Array:
-        length = jnp.asarray(delta, leaf.dtype)
-        other = leaf - length * direction if estimator == "central" else leaf[None]
-        return jnp.concatenate([leaf + length * direction, other])
+        away = jnp.asarray(delta, leaf.dtype) * direction
+        other = leaf[None] - away if estimator == "central" else leaf[None]
+        return jnp.concatenate([leaf[None] + away, other])
 
     return jax.tree.map(points, theta, directions)
 

@@ -1,5 +1,6 @@
 """The published problems and our own: every equilibrium and every design, with defaults."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,6 +27,12 @@ _LONG = (
     "planted box, n = 50",
     "internet switching",
 )
+
+
+@pytest.fixture(autouse=True)
+def _forget_each_program():
+    yield
+    jax.clear_caches()
 
 
 def test_the_banks_are_large_enough():

@@ -108,6 +108,6 @@ def regulate(
             incentive_set, iterate, directions, values, jnp.int32(step)
         )
         rows.append((paid[0].sum(), paid[0], float(distance)))
-    last = costs_at(-1, theta, None)
+    last = costs_at(2**31 - 1, theta, None)
     social, players, distances = (jnp.asarray(np.asarray(column)) for column in zip(*rows))
     return RegulatedRun(theta, jnp.asarray(last), social, players, distances, jnp.int32(calls))

@@ -103,7 +103,7 @@ def seeking_constants(
     key = jax.random.key(0) if key is None else key
     draws = jax.random.normal(key, (samples, *x.shape), x.dtype)
     project = game.strategies(theta).project
-    points = jnp.concatenate([x[None], jax.vmap(project)(x + width * draws)])
+    points = jnp.concatenate([x[None], jax.vmap(project)(x[None] + width * draws)])
     players = x.shape[0] if x.ndim else 1
 
     def at(point: Array) -> tuple[Array, Array, Array, Array]:
