@@ -106,6 +106,13 @@ def require_count(owner: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) -> None:
+    """`ValueError` for anything that is none of the options."""
+    if value not in options:
+        known = " or ".join(map(repr, options))
+        raise ValueError(f"`{owner}({name}=...)` needs {known}, got {value!r}")
+
+
 def as_float(value: Any) -> Array:
     """`value` as a float array; floats keep their dtype, everything else takes the default one."""
     array = jnp.asarray(value)

@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from . import _checks
-from ._tree import tree_subtract
-from .sets import AbstractSet
+from . import _checks, _tree, sets
 
 Estimator = Literal["central", "forward"]
+ESTIMATORS = ("central", "forward")
 
 
 def sphere(key: PRNGKeyArray, theta: PyTree) -> PyTree:
@@ -42,6 +41,12 @@ def trial_points(
 
     `theta + delta u` for all directions first; then `theta - delta u` (central) or `theta` itself
     once (forward).
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> ix.smoothing.trial_points(jnp.zeros(1), jnp.ones((1, 1)), 0.5, "central").tolist()
+        [[0.5], [-0.5]]
     """
 
     def points(leaf: Array, direction: Array) -> Array:
@@ -72,7 +77,7 @@ def two_point_gradient(
     return jax.tree.map(mean, directions)
 
 
-def moreau_gradient(incentive_set: AbstractSet, theta: PyTree, delta: ArrayLike) -> PyTree:
+def moreau_gradient(incentive_set: sets.AbstractSet, theta: PyTree, delta: ArrayLike) -> PyTree:
     """`(theta - project(theta)) / delta`: the gradient of `dist(theta, set)^2 / (2 delta)`.
 
     !!! example
@@ -81,7 +86,7 @@ def moreau_gradient(incentive_set: AbstractSet, theta: PyTree, delta: ArrayLike)
         >>> ix.smoothing.moreau_gradient(ix.Box(0.0, 1.0), jnp.array([1.5]), 0.25).tolist()
         [2.0]
     """
-    away = tree_subtract(theta, incentive_set.project(theta))
+    away = _tree.tree_subtract(theta, incentive_set.project(theta))
     return jax.tree.map(lambda leaf: leaf / jnp.asarray(delta, leaf.dtype), away)
 
 
@@ -118,16 +123,8 @@ def estimate_gradient(
         [-1.0]
     """
     delta = _checks.require_positive("estimate_gradient", "smoothing", smoothing)
-    require_estimator("estimate_gradient", estimator)
+    _checks.require_one_of("estimate_gradient", "estimator", estimator, ESTIMATORS)
     count = _checks.require_count("estimate_gradient", "directions", directions)
     drawn = jax.vmap(lambda k: sphere(k, theta))(jax.random.split(key, count))
     values = jax.vmap(function)(trial_points(theta, drawn, delta, estimator))
     return two_point_gradient(values, drawn, delta, estimator)
-
-
-def require_estimator(owner: str, estimator: str) -> None:
-    """`ValueError` for an estimator of another name."""
-    if estimator not in ("central", "forward"):
-        raise ValueError(
-            f"`{owner}(estimator=...)` needs 'central' or 'forward', got {estimator!r}"
-        )

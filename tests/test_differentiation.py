@@ -202,3 +202,46 @@ def test_one_status_a_lane():
     successful = found.result == ix.RESULTS.successful
     assert successful.tolist() == [True, False, True]
     np.testing.assert_allclose(found.x[jnp.array([0, 2]), 0], [1.0, 0.5])
+
+
+def test_a_value_that_the_operator_has_captured_is_differentiated():
+    def total(slope):
+        game = ix.Game(lambda t, x: slope * (x + x.sum()) - 10 + t, ix.NonNegative())
+        return ix.solve_equilibrium(game, jnp.zeros(2)).x.sum()
+
+    def by_aggregate(slope):
+        game = ix.AggregativeGame(
+            lambda t, x, s: slope * (x + s) - 10 + t, lambda t, x: x.sum(), ix.NonNegative()
+        )
+        return ix.solve_equilibrium(game, jnp.zeros(8)).x.sum()
+
+    one = jnp.array(1.0)
+    for function, value in ((total, 20 / 3), (by_aggregate, 80 / 9)):
+        assert float(function(one)) == pytest.approx(value)
+        for derivative in (jax.grad(function), jax.jacfwd(function), jax.jit(jax.grad(function))):
+            assert float(derivative(one)) == pytest.approx(-value)
+
+
+def test_where_a_sum_alone_is_unique_its_derivatives_exist():
+    game = ix.Game(lambda t, x: jnp.full(3, x.sum()) - t, ix.NonNegative())
+
+    def squared(t):
+        return ix.solve_equilibrium(game, t).x.sum() ** 2
+
+    t = jnp.array([2.0])
+    np.testing.assert_allclose(jax.grad(squared)(t), [4.0])
+    np.testing.assert_allclose(jax.hessian(squared)(t), [[2.0]])
+    # Of what is not unique the least motion is returned, and the residual tells.
+    problem = ix.DesignProblem(game, lambda t, x: x[0] ** 2, ix.Reals((1,)))
+    found = ix.solve_equilibrium(game, t)
+    assert ix.hypergradient(problem, t, found.x).residual > 0.1
+    good = ix.DesignProblem(game, lambda t, x: x.sum() ** 2, ix.Reals((1,)))
+    assert ix.hypergradient(good, t, found.x).residual < 1e-8
+
+
+def test_one_lane_that_is_not_finite_leaves_the_others():
+    game = ix.Game(lambda t, x: x - t, ix.NonNegative())
+    lanes = jnp.array([[0.5], [jnp.nan], [2.0]])
+    found = jax.vmap(lambda t: ix.solve_equilibrium(game, t, throw=False))(lanes)
+    np.testing.assert_allclose(found.x[jnp.array([0, 2]), 0], [0.5, 2.0])
+    assert (found.result == ix.RESULTS.successful).tolist() == [True, False, True]

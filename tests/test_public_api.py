@@ -9,7 +9,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def _public():
-    for owner in (ix, ix.traffic, ix.problems, ix.schedules, ix.noise):
+    owners = (ix, ix.traffic, ix.problems, ix.schedules, ix.noise, ix.graphs, ix.smoothing)
+    for owner in owners:
         for name, value in vars(owner).items():
             defined_here = getattr(value, "__module__", "").startswith("incentax")
             if not name.startswith("_") and defined_here and callable(value):
@@ -21,7 +22,9 @@ def test_every_public_name_has_a_docstring_with_an_example():
     without = {
         "DesignFailure", "DesignSolution", "Equilibrium", "History", "Hypergradient", "Instance",
         "RESULTS", "SchemeInfo", "PathSet", "Network", "Demand", "SystemOptimum",
-        "LogitEquilibrium", "Power", "StepSizes", "ENDINGS", "Certificate", "BestResponse",
+        "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
+        "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
+        "ENDINGS", "Certificate", "BestResponse",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

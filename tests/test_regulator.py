@@ -1,11 +1,14 @@
 """Graphs, seeking with partial information, smoothing, and the regulator without derivatives."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import incentax as ix
+from incentax.cli import main
 
 GRAPHS = {
     "ring": lambda: ix.graphs.ring(6),
@@ -64,7 +67,7 @@ def test_fifty_players_agree_on_the_equilibrium_as_fast_as_the_bound_says():
     @jax.jit
     def errors():
         def advance(state, count):
-            return method.step(game, theta, state, count), jnp.sum((state - exact) ** 2)
+            return method.step(game, theta, state, count), jnp.sum((state - exact[None]) ** 2)
 
         return jax.lax.scan(advance, method.init(game, theta, start), jnp.arange(4000))[1]
 
@@ -157,6 +160,18 @@ def test_the_best_of_eight_starts_finds_the_global_optimum(kappa, best, close):
     starts = jnp.linspace(-1.0, 3.0, 8)[:, None]
     theta, objective = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 8), starts)
     assert float(theta[jnp.argmin(objective)]) == pytest.approx(best, abs=close)
+
+
+def test_charging_is_reproduced_as_tables_and_figures(tmp_path):
+    assert main(["reproduce", "charging", "--steps", "80", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "charging.json").read_text())
+    findings = content["findings"]
+    assert findings["seeds within 0.02 of the optimum"] >= 18
+    assert findings["costs asked for, a seed"] == 160
+    assert "stand-in" in content["problem"]
+    assert "equilibrium is exact" in content["certificate"]["verdict"]
+    assert len(content["theta_mean"]) == 80
+    assert (tmp_path / "charging.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_vector_prices_and_the_plain_price_whose_optimum_is_a_corner():

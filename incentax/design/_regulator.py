@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, require_positive
+from .._checks import is_traced, require_count, require_one_of, require_positive
 from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import AbstractDynamics, as_schedule, Schedule
 from ..equilibrium import find_equilibrium, natural_residual
 from ..games import AtomicGame
 from ..sets import AbstractSet
 from ..smoothing import (
+    ESTIMATORS,
     moreau_gradient,
-    require_estimator,
     sphere,
     trial_points,
     two_point_gradient,
@@ -141,7 +141,7 @@ class ZerothOrderRegulator(AbstractScheme):
         if inner_tol is not None and not callable(inner_tol):
             inner_tol = require_positive(owner, "inner_tol", inner_tol)
         self.inner_tol = None if inner_tol is None else as_schedule(owner, "inner_tol", inner_tol)
-        require_estimator(owner, estimator)
+        require_one_of(owner, "estimator", estimator, ESTIMATORS)
         self.estimator = estimator
         self.directions = require_count(owner, "directions", directions)
         first = self.step_size(0)
