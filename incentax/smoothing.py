@@ -62,8 +62,15 @@ def two_point_gradient(
 ) -> PyTree:
     """The mean over directions of the two-point estimates from the values at [`trial_points`][].
 
-    forward (p / delta) [f(theta + delta u) - f(theta)] u
-    central (p / 2 delta) [f(theta + delta u) - f(theta - delta u)] u
+        forward (p / delta) [f(theta + delta u) - f(theta)] u
+        central (p / 2 delta) [f(theta + delta u) - f(theta - delta u)] u
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> values, directions = jnp.array([2.0, 1.0]), jnp.ones((1, 1))
+        >>> ix.smoothing.two_point_gradient(values, directions, 0.5, "central").tolist()
+        [1.0]
     """
     leaves = jax.tree.leaves(directions)
     number = leaves[0].shape[0]

@@ -65,10 +65,14 @@ def examine(
 
         `around` is the largest gradient that was seen close by.
         """
-        direct = ravel_pytree(jax.grad(problem.objective)(theta, at.x))[0]
+        direct, through = jax.grad(problem.objective, (0, 1))(theta, at.x)
+        direct = ravel_pytree(direct)[0]
         parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
         left = left_of(at.gradient)
         near = (left <= 1e-6 * size * curvature) | (left <= 1e-6 * around)
+        # What rounding makes of strategies that hardly move with theta.
+        moving = jnp.linalg.norm(through.ravel()) * jnp.max(jnp.abs(at.x)) / size
+        near = near | (left <= 1e3 * eps * moving)
         return (left <= 1e-5 * parts) | near, parts
 
     def going_on(carry):
