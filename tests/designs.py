@@ -5,6 +5,8 @@ least known objective. The values of published problems were verified with an in
 point solver; those of our own are in closed form.
 """
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -267,7 +269,7 @@ def _kinked(n, seed):
     return ix.DesignProblem(game, objective, ix.Reals((n,))), jnp.zeros(n), _kinked_value(a, b)
 
 
-for _n, _seed in ((5, 0), (40, 1)):
+for _n, _seed in ((5, 0), (40, 1), (100, 100)):
     DESIGNS[f"planted kinks, n = {_n}"] = (
         lambda n=_n, seed=_seed: _kinked(n, seed)[:2],
         _kinked(_n, _seed)[2],
@@ -285,6 +287,77 @@ def portfolio():
         game, lambda t, x: 1e-6 * (1 + ((x - target) ** 2).sum()), ix.Box(-jnp.ones(6), 1.0)
     )
     return problem, jnp.zeros(6)
+
+
+@design("tiny objective, portfolio of 50 with 25 weights at zero", 1e-6)
+def large_portfolio():
+    """Far from the target most weights are zero, and nothing depends on their incentives."""
+    rng = np.random.default_rng(50)
+    factors = jnp.asarray(rng.normal(size=(50, 50)))
+    risk = factors @ factors.T / 50 + 0.05 * jnp.eye(50)
+    weights = np.where(np.arange(50) < 25, rng.uniform(0, 1, 50), 0)
+    target = jnp.asarray(weights / weights.sum())
+    game = ix.Game(lambda t, x: risk @ x - t, ix.Simplex(50))
+    problem = ix.DesignProblem(
+        game, lambda t, x: 1e-6 * (1 + ((x - target) ** 2).sum()), ix.Box(-jnp.ones(50), 1.0)
+    )
+    return problem, jnp.zeros(50)
+
+
+def _grid_paths(side, pairs, longest):
+    """Loop-free paths on a grid of two-way roads: a matrix of links by paths, and their counts."""
+    nodes = [(i, j) for i in range(side) for j in range(side)]
+    links = {}
+    for i, j in nodes:
+        for end in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
+            if end in nodes:
+                links[(i, j), end] = len(links)
+    columns, counts = [], []
+
+    def extend(path, end):
+        if path[-1] == end:
+            column = np.zeros(len(links))
+            column[[links[step] for step in itertools.pairwise(path)]] = 1
+            columns.append(column)
+        elif len(path) <= longest:
+            for start, next_node in links:
+                if start == path[-1] and next_node not in path:
+                    extend([*path, next_node], end)
+
+    for start, end in pairs:
+        before = len(columns)
+        extend([start], end)
+        counts.append(len(columns) - before)
+    return np.array(columns).T, counts
+
+
+def _grid(power):
+    """Three commodities on a 3 x 3 grid: link flows alone are unique."""
+    pairs = (((0, 0), (2, 2)), ((2, 0), (0, 2)), ((0, 1), (2, 1)))
+    incidence, counts = _grid_paths(3, pairs, 6)
+    rng = np.random.default_rng(0)
+    links, number = jnp.asarray(incidence), len(incidence)
+    free, capacity = (jnp.asarray(rng.uniform(*span, number)) for span in ((1, 3), (2, 5)))
+    demand = jnp.array([6.0, 5.0, 4.0])
+
+    def times(flows):
+        return free * (1 + 0.15 * (flows / capacity) ** power)
+
+    routes = ix.Simplex(counts, total=demand)
+    game = ix.Game(lambda tolls, h: links.T @ (times(links @ h) + tolls), routes)
+    problem = ix.DesignProblem(
+        game,
+        lambda tolls, h: (links @ h) @ times(links @ h),
+        ix.Box(jnp.zeros(number), 50.0),
+    )
+    return problem, jnp.zeros(number)
+
+
+# First-best tolls make the system optimum, whose value is that of the convex program over paths.
+DESIGNS |= {
+    "multicommodity grid, linear": (lambda: _grid(1), 101.724082839),
+    "multicommodity grid, fourth power": (lambda: _grid(4), 106.887235101),
+}
 
 
 _WISH, _PRICE = jnp.linspace(-1.0, 2.0, 8), jnp.linspace(1.0, -1.0, 8)
