@@ -113,16 +113,18 @@ def ev_charging(
         graph = erdos_renyi(n, min(1.0, max(0.4, 2 * np.log(n) / n)), jax.random.key(seed))
     # The Hessian of a bill is at most 2 (1.5 + 1) + c n: a step well below its inverse.
     step = 0.5 / (5 + float(congestion) * n)
-    gradient_step = optax.sgd(0.05)
+    # The social cost is a sum over residents, and so is its curvature in the price.
+    gamma = 0.5 / n
+    gradient_step = optax.sgd(gamma)
     return Instance(
         problem=problem,
         theta0=jnp.full(slots, sum(prices) / 2, dtype),
         x0=jnp.full((n, slots), sum(charge) / 2, dtype),
         schemes={
             "regulator": ZerothOrderRegulator(
-                smoothing=0.1, step_size=0.05, seeking=ConsensusSeeking(graph, step)
+                smoothing=0.1, step_size=gamma, seeking=ConsensusSeeking(graph, step)
             ),
-            "regulator, full information": ZerothOrderRegulator(smoothing=0.1, step_size=0.05),
+            "regulator, full information": ZerothOrderRegulator(smoothing=0.1, step_size=gamma),
             "design-and-play": DesignAndPlay(gradient_step, play_step=step),
             "double-loop": DoubleLoop(gradient_step, play_step=step),
         },
