@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import incentax as ix
+from incentax.design._smoothed import evaluate_smoothed, start_point
 
 from .problems import BANK, emission_tax_free
 
@@ -294,3 +295,25 @@ def test_feedback_of_another_shape_is_refused():
     scheme = _scheme(feedback=lambda key, value: value.sum())
     with pytest.raises(ValueError, match=r"feedback(.|\n)*\(2,\), got \(\)"):
         ix.design(_quadratic(), jnp.ones(2), scheme, key=jax.random.key(0), steps=2)
+
+
+def test_smoothed_gradient_follows_bounds_that_meet_and_move():
+    def strategies(theta):
+        low = jnp.stack([theta[0] ** 2, 0 * theta[1], -1 + 0 * theta[0]])
+        return ix.Box(low, jnp.stack([theta[0] ** 2, 2 + theta[1], jnp.inf + 0 * theta[0]]))
+
+    matrix = jnp.array([[2.0, 0.5, -0.3], [0.4, 1.5, 0.2], [0.1, -0.6, 1.0]])
+    game = ix.Game(lambda theta, x: matrix @ x - theta[1], strategies)
+    problem = ix.DesignProblem(game, lambda theta, x: (x**2).sum() + theta @ x[:2], ix.Reals((2,)))
+    x = jnp.array([1.0, 1.0, 0.0])
+    mu = jnp.asarray(1e-2)
+
+    @jax.jit
+    def smoothed(theta):
+        return evaluate_smoothed(problem, theta, start_point(problem, theta, x), (3,), mu)
+
+    theta, step = jnp.array([0.7, 1.1]), 1e-5
+    shifts = step * jnp.eye(2)
+    ends = [(smoothed(theta + s).objective, smoothed(theta - s).objective) for s in shifts]
+    expected = jnp.stack([(up - down) / (2 * step) for up, down in ends])
+    np.testing.assert_allclose(smoothed(theta).gradient, expected, rtol=1e-6)

@@ -75,12 +75,19 @@ def evaluate_smoothed(
             low, high = jnp.isfinite(now.lower) & thick, jnp.isfinite(now.upper) & thick
             pull = pull - jnp.where(low, mu / jnp.where(low, point.x - now.lower, 1), 0)
             pull = pull + jnp.where(high, mu / jnp.where(high, now.upper - point.x, 1), 0)
+            pull = jnp.where(thick, pull, point.x - now.lower)
         return (
             pull,
             now.equality(point.x) - now.equality_level,
             now.inequality @ point.x - now.inequality_level,
         )
 
+    if game.moves:
+        # Where bounds meet, x follows them, and what it exerts on the others follows it.
+        dx, dy, dz = adjoint
+        _, felt = jax.vjp(operator, point.x)
+        exerted = felt(dx)[0] + constraints.equality.transpose(dy) + dz @ constraints.inequality
+        adjoint = jnp.where(thick, dx, -through.ravel() - exerted), dy, dz
     _, pull_back = jax.vjp(conditions, theta)
     (indirect,) = pull_back(adjoint)
     objective = jnp.where(reached, objective, jnp.inf)
