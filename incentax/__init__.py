@@ -50,6 +50,8 @@ from .dynamics import (
 from .equilibrium import (
     best_response as best_response,
     BestResponse as BestResponse,
+    directional_derivative as directional_derivative,
+    DirectionalDerivative as DirectionalDerivative,
     Equilibrium as Equilibrium,
     gap as gap,
     natural_residual as natural_residual,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import incentax as ix
 
@@ -80,3 +81,51 @@ def test_design_is_found_with_defaults(name):
         problem.objective(solution.theta, again.x), solution.objective, rtol=1e-9, atol=1e-12
     )
     assert jnp.isfinite(solution.history.objective[: solution.steps]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DESIGNS)
+def test_derivative_matches_differences(name):
+    """Along three directions, at the first points around the start that are differentiable."""
+    make, _ = DESIGNS[name]
+    problem, theta0 = make()
+    flat0, unravel = ravel_pytree(theta0)
+    width = 1e-4 * max(1.0, float(jnp.abs(flat0).max()))
+
+    def answer(flat):
+        theta = unravel(flat)
+        found = ix.solve_equilibrium(problem.game, theta, tol=1e-13, throw=False)
+        return problem.objective(theta, found.x), found
+
+    @jax.jit
+    def along(flat, direction):
+        """Objective, its slope, and how far the point is from a change of the active set."""
+        (value, found), (slope, moved) = jax.jvp(answer, (flat,), (direction,))
+        game, theta = problem.game, unravel(flat)
+        margin = game.strategies(theta).pairs(found.x, game.operator(theta, found.x)).margin
+        return value, slope, margin / (1e-12 + jnp.abs(moved.x).max()), found.residual
+
+    gradient = jax.jit(jax.grad(lambda flat: answer(flat)[0]))
+    checked = 0
+    for key in jax.random.split(jax.random.key(5), 30):
+        around, *keys = jax.random.split(key, 4)
+        spread = 0.5 * max(1.0, float(jnp.abs(flat0).max()))
+        drawn = flat0 + spread * jax.random.normal(around, flat0.shape)
+        flat, _ = ravel_pytree(problem.incentive_set.project(unravel(drawn)))
+        for key_direction in keys:
+            direction = jax.random.normal(key_direction, flat.shape) / np.sqrt(flat.size)
+            value, slope, margin, residual = along(flat, direction)
+            # Ten pairs of this problem are degenerate whatever theta is, and never move.
+            smooth = margin > 10 * width or name == "qpec1 (Jiang, Ralph)"
+            if not (smooth and residual < 1e-9 and abs(slope) > 1e-9 * abs(value)):
+                continue
+            ends = [along(flat + k * width * direction, direction)[0] for k in (-2, -1, 1, 2)]
+            expected = (ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / (12 * width)
+            noise = 1e-14 * abs(value) / width
+            close = {"rtol": 1e-6, "atol": max(float(noise), 1e-9 * abs(float(slope)))}
+            np.testing.assert_allclose(slope, expected, **close)
+            np.testing.assert_allclose(gradient(flat) @ direction, expected, **close)
+            checked += 1
+        if checked >= 3:
+            return
+    assert checked, "no differentiable point was found around the start"

@@ -66,7 +66,13 @@ CASES = {
 }
 QUICK = ["box, two active", "quantal response", "bounds that move", "level that moves"]
 # One of each kind; the others take as long to compile and say the same.
-CURVED = ["box, two active", "quantal response", "aggregate, a bound active", "bounds that move"]
+CURVED = [
+    "box, two active",
+    "quantal response",
+    "aggregate, a bound active",
+    "bounds that move",
+    "rows that move",
+]
 
 
 def _value(game):
@@ -245,3 +251,79 @@ def test_one_lane_that_is_not_finite_leaves_the_others():
     found = jax.vmap(lambda t: ix.solve_equilibrium(game, t, throw=False))(lanes)
     np.testing.assert_allclose(found.x[jnp.array([0, 2]), 0], [0.5, 2.0])
     assert (found.result == ix.RESULTS.successful).tolist() == [True, False, True]
+
+
+_DEGENERATE = {
+    # theta at a kink of x*, and directions along which it leaves it to either side
+    "box": (ix.Game(_operator, ix.Box(jnp.zeros(3), 0.25)), [2.0, -0.25, -0.3]),
+    "simplex": (ix.Game(lambda t, x: x - t, ix.Simplex(3)), [1.0, 0.25, 0.5]),
+    "polyhedron": (
+        ix.Game(
+            lambda t, x: x - t,
+            lambda t: ix.Polyhedron(
+                inequality=(jnp.stack([1 + 0.1 * t[2] + 0 * t, t * 0 + 1]), jnp.array([1.0, 9.0])),
+                lower=jnp.array([0.0, -9.0, -9.0]),
+            ),
+        ),
+        [-1.0, 1.0, 0.0],
+    ),
+    "aggregate": (
+        ix.AggregativeGame(
+            lambda theta, x, s: 2 * x + s - theta, lambda theta, x: x.sum(), ix.NonNegative()
+        ),
+        [3.0, 1.0, 0.0, -0.5],
+    ),
+    "bounds that move": (
+        ix.Game(lambda t, x: x - 1, lambda t: ix.Box(-1 + 0 * t, t)),
+        [1.0, 0.5, 2.0],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("polyhedron", "aggregate") else n
+        for n in _DEGENERATE
+    ],
+)
+def test_one_sided_derivatives_where_the_active_set_changes(name):
+    game, theta = _DEGENERATE[name]
+    theta = jnp.asarray(theta)
+    solve = jax.jit(lambda t: ix.solve_equilibrium(game, t, tol=1e-12).x)
+    directions = jax.random.normal(jax.random.key(3), (6, theta.size))
+    two_sided = 0
+    for direction in jnp.concatenate([directions, -directions]):
+        found = ix.directional_derivative(game, theta, direction)
+        assert found.degenerate == 1
+        step = 1e-7
+        moved = (solve(theta + step * direction) - solve(theta)) / step
+        np.testing.assert_allclose(found.value, moved, atol=2e-6)
+        back = ix.directional_derivative(game, theta, -direction, found.x)
+        two_sided += bool(jnp.allclose(back.value, -found.value, atol=1e-6))
+        tiny = ix.directional_derivative(game, theta, 1e-9 * direction, found.x)
+        np.testing.assert_allclose(tiny.value, 1e-9 * found.value, rtol=1e-6, atol=1e-18)
+    assert two_sided < 12
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "box, two active",
+        "quantal response",
+        pytest.param("level that moves", marks=pytest.mark.slow),
+    ],
+)
+def test_one_sided_derivatives_are_those_of_jvp_elsewhere(name):
+    game, theta = CASES[name]
+    theta, direction = jnp.asarray(theta), jnp.array([1.0, -0.5, 2.0])
+    found = ix.directional_derivative(game, theta, direction)
+    expected = jax.jvp(lambda t: ix.solve_equilibrium(game, t).x, (theta,), (direction,))[1]
+    np.testing.assert_allclose(found.value, expected, atol=1e-9)
+    assert found.degenerate == 0
+
+
+def test_a_direction_of_another_shape_is_refused():
+    game = ix.Game(lambda t, x: x - t, ix.NonNegative())
+    with pytest.raises(ValueError, match=r"directional_derivative\(direction\)"):
+        ix.directional_derivative(game, jnp.ones(2), jnp.ones(3))

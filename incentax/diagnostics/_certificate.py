@@ -225,7 +225,7 @@ def _certify(
 
 
 def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
-    margin = game.strategies(theta).margin(x, game.operator(theta, x))
+    margin = game.strategies(theta).pairs(x, game.operator(theta, x)).margin
     # Costs that rise without bound at the boundary keep every strategy in use.
     return margin if game.entropic is None else jnp.where(game.entropic, jnp.inf, margin)
 

@@ -1,3 +1,7 @@
+from ._directional import (
+    directional_derivative as directional_derivative,
+    DirectionalDerivative as DirectionalDerivative,
+)
 from ._door import inside as inside, strategy_at_door as strategy_at_door
 from ._gap import best_response as best_response, BestResponse as BestResponse, gap as gap
 from ._newton import jacobian_of as jacobian_of, Newton as Newton

@@ -24,7 +24,8 @@ class Equilibrium(eqx.Module):
     - `residual`: `max |x - project(x - F(theta, x))|`, recomputed at `x`.
     - `steps`: number of steps taken.
     - `degenerate`: number of active constraints or unused strategies without a multiplier. Where
-      it is not 0, `x` has only one-sided derivatives, and those that JAX returns hold them at rest.
+      it is not 0, `x` has only one-sided derivatives, those of [`directional_derivative`][]; what
+      JAX returns holds these constraints at rest.
     - `result`: an entry of `ix.RESULTS`.
     """
 
@@ -49,8 +50,7 @@ def solve_equilibrium(
     """Strategy `x*` with `<F(theta, x*), y - x*> >= 0` for all `y` in the strategy set.
 
     Until `max |x - project(x - F(theta, x))| <= tol`. `jax.grad`, `jax.jvp`, `jax.hessian` and
-    their likes differentiate the answer's `x` in `theta` and in the arrays of the game (second
-    derivatives hold the rows of a polyhedron: bounds, totals and levels may move, rows may not).
+    their likes differentiate the answer's `x` in `theta` and in the arrays of the game.
 
     **Arguments:**
 

@@ -151,7 +151,8 @@ class Implicit(AbstractSensitivity):
     def _motion(self, arrays: PyTree, tangent: PyTree, rest: PyTree, x: Array) -> Array:
         game, theta = eqx.combine(arrays, rest)
         value, push = jax.linearize(lambda x: game.operator(theta, x), x)
-        face = jax.lax.stop_gradient(game.strategies(theta).face(x, value, 1.0))
+        # Which face it is does not move; its rows do, where they depend on theta.
+        face = game.strategies(theta).face(*jax.lax.stop_gradient((x, value)), 1.0)
         carried = _Carried(face, x, value)
         _, (force, brought) = jax.jvp(
             lambda arrays: carried(*eqx.combine(arrays, rest)), (arrays,), (tangent,)

@@ -7,10 +7,12 @@ from ._box import Box as Box, NonNegative as NonNegative, Reals as Reals
 from ._constraints import (
     Blocks as Blocks,
     LinearConstraints as LinearConstraints,
+    Pairs as Pairs,
     Rows as Rows,
 )
 from ._interior import (
     Bounds as Bounds,
+    finite_max as finite_max,
     interior_start as interior_start,
     InteriorPoint as InteriorPoint,
     KKTPoint as KKTPoint,
@@ -22,6 +24,7 @@ from ._jacobians import (
     DenseJacobian as DenseJacobian,
     KKTRows as KKTRows,
     LowRankJacobian as LowRankJacobian,
+    positive as positive,
 )
 from ._kkt import solve_kkt as solve_kkt
 from ._polyhedron import Polyhedron as Polyhedron

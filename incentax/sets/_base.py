@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ._constraints import LinearConstraints
+from ._constraints import LinearConstraints, Pairs
 
 
 class AbstractSet(eqx.Module):
@@ -88,8 +88,16 @@ class AbstractStrategySet(AbstractSet):
         """`x - project(x - force)`."""
 
     @abc.abstractmethod
-    def margin(self, x: Array, operator_value: Array) -> Float[Array, ""]:
-        """Least over the constraints of `max(slack, multiplier)` at an equilibrium."""
+    def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
+        """`y` of the equalities and `z >= 0` of the inequalities at an equilibrium.
+
+        Bounds alone withstand what they leave of the operator, `F + C^T y + A^T z`.
+        """
+
+    def pairs(self, x: Array, operator_value: Array) -> Pairs:
+        """Slacks and multipliers of the flat constraints at an equilibrium."""
+        multipliers = self.multipliers(x, operator_value)
+        return Pairs(self.constraints(x), x.ravel(), operator_value.ravel(), multipliers)
 
     @abc.abstractmethod
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> AbstractFace:

@@ -73,11 +73,9 @@ class Box(AbstractStrategySet):
         middle = jnp.where(finite, self.lower, 0) / 2 + jnp.where(finite, self.upper, 0) / 2
         return jnp.clip(middle, self.lower, self.upper)
 
-    def margin(self, x: Array, operator_value: Array) -> Array:
-        slack = jnp.minimum(x - self.lower.astype(x.dtype), self.upper.astype(x.dtype) - x)
-        thick = jnp.broadcast_to(self.lower < self.upper, x.shape)
-        pairs = jnp.where(thick, jnp.maximum(slack, jnp.abs(operator_value)), jnp.inf)
-        return jnp.min(pairs)
+    def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
+        del operator_value
+        return jnp.zeros(0, x.dtype), jnp.zeros(0, x.dtype)
 
     def displacement(self, x: Array, force: Array) -> Array:
         # As it is written elsewhere, rounding would hide a force on a large x.
@@ -89,9 +87,7 @@ class Box(AbstractStrategySet):
         free = (reached > lower) & (reached < upper)
         # Within rounding of an equilibrium: on a bound, or as good as, and hardly pushed there.
         close = jnp.sqrt(jnp.finfo(x.dtype).eps)
-        at_bound = jnp.minimum(x - lower, upper - x) <= close
-        pushed = jnp.abs(operator_value) > close
-        degenerate = jnp.sum(at_bound & ~pushed & (lower < upper), dtype=jnp.int32)
+        degenerate = self.pairs(x, operator_value).degenerate(close)
         at_lower = ~free & (reached <= lower)
         return BoxFace(
             scale=free.astype(x.dtype),
@@ -153,9 +149,9 @@ class Reals(AbstractStrategySet):
         del x
         return force
 
-    def margin(self, x: Array, operator_value: Array) -> Array:
+    def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
         del operator_value
-        return jnp.asarray(jnp.inf, x.dtype)
+        return jnp.zeros(0, x.dtype), jnp.zeros(0, x.dtype)
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> BoxFace:
         none = jnp.zeros(x.shape, bool)

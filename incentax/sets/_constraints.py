@@ -5,7 +5,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 class AbstractRows(eqx.Module):
@@ -84,3 +84,56 @@ def bounds_alone(lower: Array, upper: Array) -> LinearConstraints:
     """Bounds without equalities or inequalities."""
     none, no_rows = jnp.zeros(0, lower.dtype), jnp.zeros((0, lower.size), lower.dtype)
     return LinearConstraints(lower, upper, Rows(no_rows), none, no_rows, none)
+
+
+class Pairs(eqx.Module):
+    """What complements what at an `x`: the slack of every constraint, and what pushes against it.
+
+    - `above`, `below`: `x - lower` and `upper - x`; `pull`: `F + C^T y + A^T z`, which they bear.
+    - `room`, `push`: slacks and multipliers of the inequalities, in rows of length 1.
+    - `thick`: where the bounds do not meet.
+    """
+
+    above: Float[Array, " d"]
+    below: Float[Array, " d"]
+    pull: Float[Array, " d"]
+    room: Float[Array, " more"]
+    push: Float[Array, " more"]
+    thick: Bool[Array, " d"]
+
+    def __init__(
+        self,
+        constraints: LinearConstraints,
+        x: Float[Array, " d"],
+        operator_value: Float[Array, " d"],
+        multipliers: tuple[Float[Array, " rows"], Float[Array, " more"]],
+    ):
+        y, z = multipliers
+        rows = constraints.inequality
+        norm = row_norms(rows)
+        self.above, self.below = x - constraints.lower, constraints.upper - x
+        self.pull = operator_value + constraints.equality.transpose(y) + z @ rows
+        self.room = (constraints.inequality_level - rows @ x) / norm
+        self.push = z * norm
+        self.thick = constraints.lower < constraints.upper
+
+    @property
+    def margin(self) -> Float[Array, ""]:
+        """Least of `max(slack, multiplier)`."""
+        gap = jnp.minimum(self.above, self.below)
+        bounds = jnp.where(self.thick, jnp.maximum(gap, jnp.abs(self.pull)), jnp.inf)
+        rows = jnp.maximum(self.room, self.push)
+        return jnp.minimum(jnp.min(bounds, initial=jnp.inf), jnp.min(rows, initial=jnp.inf))
+
+    def degenerate(self, close: float | Array) -> Int[Array, ""]:
+        """Number of constraints with neither a slack nor a multiplier above `close`."""
+        gap = jnp.minimum(self.above, self.below)
+        bounds = self.thick & (gap <= close) & (jnp.abs(self.pull) <= close)
+        rows = jnp.maximum(self.room, self.push) <= close
+        return jnp.sum(bounds, dtype=jnp.int32) + jnp.sum(rows, dtype=jnp.int32)
+
+
+def row_norms(rows: Float[Array, "rows d"]) -> Float[Array, " rows"]:
+    """Lengths of the rows, 1 for a row of zeros."""
+    norm = jnp.linalg.norm(rows, axis=1)
+    return jnp.where(norm > 0, norm, 1)

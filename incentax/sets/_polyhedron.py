@@ -13,7 +13,7 @@ from .._checks import as_float, is_traced, require
 from .._linear import eigh
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
-from ._constraints import LinearConstraints, Rows
+from ._constraints import LinearConstraints, Pairs, row_norms, Rows
 from ._interior import KKTPoint
 from ._jacobians import DenseJacobian
 from ._kkt import solve_kkt
@@ -51,7 +51,7 @@ class PolyhedronFace(AbstractFace):
         onto = self.rows.T @ _pseudo_inverse(self.rows @ self.rows.T)
         bound = jnp.where(self.at_lower, constraints.lower, constraints.upper)
         x = jnp.where(self.free, x, bound)
-        multipliers = -jax.lax.stop_gradient(operator_value) @ onto
+        multipliers = -operator_value @ onto
         return x + onto @ (level - rows @ x), multipliers @ rows
 
 
@@ -190,13 +190,9 @@ class Polyhedron(AbstractStrategySet):
     def displacement(self, x: Array, force: Array) -> Array:
         return x - self.project(x - force)
 
-    def margin(self, x: Array, operator_value: Array) -> Array:
-        pairs = _Pairs(self.constraints(x), x - operator_value)
-        bounds = jnp.where(
-            self.lower < self.upper, jnp.maximum(pairs.gap, jnp.abs(pairs.pull)), jnp.inf
-        )
-        rows = jnp.maximum(pairs.room, pairs.multiplier)
-        return jnp.minimum(jnp.min(bounds), jnp.min(rows, initial=jnp.inf))
+    def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
+        point = _nearest(self.constraints(x), x - operator_value)
+        return point.equality, point.inequality
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> PolyhedronFace:
         return _face(self.constraints(x), x, x - step_size * operator_value)
@@ -226,8 +222,7 @@ def _nearest(constraints: LinearConstraints, v: Array) -> KKTPoint:
     """The projection of `v` with its multipliers, which are not differentiated."""
     constraints, v = jax.lax.stop_gradient((constraints, v))
     # A row's length is of no matter for the set; equal lengths make multipliers comparable.
-    norm = jnp.linalg.norm(constraints.inequality, axis=1)
-    norm = jnp.where(norm > 0, norm, 1)
+    norm = row_norms(constraints.inequality)
     scaled = eqx.tree_at(
         lambda c: (c.inequality, c.inequality_level),
         constraints,
@@ -244,7 +239,7 @@ def _nearest(constraints: LinearConstraints, v: Array) -> KKTPoint:
     # Without a nearest point (an empty set, or v not finite) there is none to return.
     found = residual <= 1e-4 * (1 + jnp.max(jnp.abs(point.x)))
     x = jnp.where(found, point.x, jnp.nan)
-    return KKTPoint(x, point.equality, point.inequality)
+    return KKTPoint(x, point.equality, point.inequality / norm)
 
 
 @jax.custom_jvp
@@ -262,49 +257,24 @@ def _project_jvp(primals, tangents):
     return x, dx + face.project(dv - force - dx)
 
 
-class _Pairs(eqx.Module):
-    """The projection of `v` and the slacks and multipliers of its constraints."""
-
-    x: Array
-    pull: Array
-    room: Array
-    multiplier: Array
-    gap: Array
-
-    def __init__(self, constraints: LinearConstraints, v: Array):
-        point = _nearest(constraints, v)
-        rows = constraints.inequality
-        norm = jnp.linalg.norm(rows, axis=1)
-        norm = jnp.where(norm > 0, norm, 1)
-        pull = point.x - v + constraints.equality.transpose(point.equality)
-        self.x = point.x
-        self.pull = pull + point.inequality @ (rows / norm[:, None])
-        self.room = (constraints.inequality_level - rows @ point.x) / norm
-        self.multiplier = point.inequality
-        self.gap = jnp.minimum(point.x - constraints.lower, constraints.upper - point.x)
-
-
 def _face(constraints: LinearConstraints, x: Array, v: Array) -> PolyhedronFace:
     """The face on which the projection of `v`, close to `x`, lies."""
-    pairs = _Pairs(constraints, v)
-    at_lower = pairs.x - pairs.pull <= constraints.lower
-    at_upper = pairs.x - pairs.pull >= constraints.upper
-    taut = pairs.multiplier > pairs.room
-    close = jnp.sqrt(jnp.finfo(x.dtype).eps)
-    thick = constraints.lower < constraints.upper
-    unpushed = jnp.maximum(pairs.room, pairs.multiplier) <= close
-    on_bound = (pairs.gap <= close) & (jnp.abs(pairs.pull) <= close) & thick
+    point = _nearest(constraints, v)
+    pairs = Pairs(constraints, point.x, point.x - v, (point.equality, point.inequality))
+    at_lower = point.x - pairs.pull <= constraints.lower
+    at_upper = point.x - pairs.pull >= constraints.upper
+    taut = pairs.push > pairs.room
     free = ~(at_lower | at_upper)
     kept, _ = _active(constraints, taut)
     return PolyhedronFace(
         scale=free.astype(x.dtype),
         relaxation=jnp.zeros_like(x),
-        degenerate=(jnp.sum(unpushed) + jnp.sum(on_bound)).astype(jnp.int32),
-        displacement=x - pairs.x,
+        degenerate=pairs.degenerate(jnp.sqrt(jnp.finfo(x.dtype).eps)),
+        displacement=x - point.x,
         free=free,
         at_lower=at_lower,
         taut=taut,
-        rows=jax.lax.stop_gradient(jnp.where(free, kept, 0)),
+        rows=jnp.where(free, kept, 0),
     )
 
 
@@ -315,6 +285,7 @@ def _active(constraints: LinearConstraints, taut: Array) -> tuple[Array, Array]:
     return jnp.concatenate([c, rows]), jnp.concatenate([constraints.equality_level, level])
 
 
+@jax.custom_jvp
 def _pseudo_inverse(gram: Array) -> Array:
     """Of a symmetric matrix; rows that depend on one another share their multiplier."""
     if not gram.shape[0]:
@@ -323,3 +294,10 @@ def _pseudo_inverse(gram: Array) -> Array:
     cutoff = gram.shape[0] * jnp.finfo(gram.dtype).eps * jnp.max(jnp.abs(values))
     inverse = jnp.where(values > cutoff, 1 / jnp.where(values > cutoff, values, 1), 0)
     return (vectors * inverse[None, :]) @ vectors.T
+
+
+@_pseudo_inverse.defjvp
+def _pseudo_inverse_jvp(primals, tangents):
+    # Where the rank stays: rows that depend on one another go on doing so.
+    inverse = _pseudo_inverse(*primals)
+    return inverse, -inverse @ tangents[0] @ inverse

@@ -118,9 +118,8 @@ class Simplex(AbstractStrategySet):
     def displacement(self, x: Array, force: Array) -> Array:
         return x - self.project(x - force)
 
-    def margin(self, x: Array, operator_value: Array) -> Array:
-        least = -self.blocks.max(-operator_value)
-        return jnp.min(jnp.maximum(x, operator_value - self.blocks.transpose(least)))
+    def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
+        return self.blocks.max(-operator_value), jnp.zeros(0, x.dtype)
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> SimplexFace:
         # The face itself is that of entropic play: what is not used stays so, whatever the step.
