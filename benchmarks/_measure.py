@@ -33,7 +33,7 @@ def report(name: str, rows: list[dict], notes: dict) -> None:
     """Prints the rows and writes them, with versions and device, where `--out` says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
-    out = parser.parse_args().out
+    out = parser.parse_known_args()[0].out
     packages = ("jax", "jaxlib", "optax", "equinox", "incentax")
     content = {
         "benchmark": name,

@@ -6,6 +6,7 @@ the exact equilibrium at the stated start. "Solved" is an objective within 1e-6 
 value, at the re-solved equilibrium; what calls itself a success without being one is counted apart.
 """
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -212,8 +213,10 @@ def main():
         methods["pympcc"] = by_pympcc
     if nashopt is not None:
         methods["NashOpt"] = by_nashopt
-    chosen = sys.argv[1:] or list(methods)
-    methods = {name: methods[name] for name in chosen}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--methods", nargs="+", choices=list(methods), default=list(methods))
+    chosen, _ = parser.parse_known_args()
+    methods = {name: methods[name] for name in chosen.methods}
     for name, (make, best) in DESIGNS.items():
         problem, theta0 = make()
         row = {"problem": name, "best": best}
