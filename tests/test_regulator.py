@@ -236,6 +236,23 @@ def test_black_box_and_its_own_errors():
         ix.regulate(partial, start, fees, scheme, steps=1, key=jax.random.key(0))
 
 
+@pytest.mark.parametrize("estimator", ["central", "forward"])
+def test_costs_that_are_not_defined_outside_are_told_with_the_direction(estimator):
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+    problem = ix.DesignProblem(
+        game, lambda theta, x: jnp.sum(jnp.sqrt(theta) + x), ix.Box(jnp.zeros(2), 1.0)
+    )
+    scheme = ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.05, estimator=estimator)
+    with pytest.raises(ix.DesignFailure) as caught:
+        ix.design(problem, 0.2 * jnp.ones(2), scheme, steps=200, key=jax.random.key(0))
+    words = str(caught.value)
+    assert "not finite at theta = [" in words
+    assert "in direction [" in words
+    point = words.split("theta = ")[1].split(",", maxsplit=1)[0]
+    assert "-" in point  # outside of the set
+    assert caught.value.solution.steps > 0
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -107,7 +107,7 @@ def design(
     rows = -(-steps // record.every)
     span = (jnp.int32(0), jnp.int32(steps))
     progress, history = advance(problem, scheme, progress, key, record, rows, span)
-    return finish(problem, scheme, progress, history, throw)
+    return finish(problem, scheme, progress, history, throw, key)
 
 
 def start(
@@ -223,10 +223,16 @@ def finish(
     progress: Progress,
     history: History,
     throw: bool,
+    key: PRNGKeyArray | None = None,
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
     solution = _finish(problem, scheme, progress, history)
-    return raise_unless_designed(solution, throw)
+
+    def explain() -> str:
+        step_key = None if key is None else jax.random.fold_in(key, progress.steps)
+        return scheme.explain(problem, progress.state, progress.steps, step_key)
+
+    return raise_unless_designed(solution, throw, explain)
 
 
 @eqx.filter_jit

@@ -229,6 +229,33 @@ class ZerothOrderRegulator(AbstractScheme):
         )
         return RegulatorState(theta, iterate, x[0], play, oracle_calls, messages), info
 
+    def explain(
+        self,
+        problem: DesignProblem,
+        state: AbstractSchemeState,
+        count: Array,
+        key: PRNGKeyArray | None,
+    ) -> str:
+        """At which incentive costs are not finite, and in which direction it was tried."""
+        assert isinstance(state, RegulatorState)
+        assert key is not None
+        directions, values, trials = _tried(self, problem, state, count, key)
+        bad = jnp.flatnonzero(~jnp.isfinite(values))
+        if not bad.size:
+            return ""
+        lane = int(bad[0])
+        point = jax.tree.map(lambda leaf: leaf[lane], trials)
+        where = ""
+        # The last value of a forward step is the iterate's own.
+        if 0 < lane <= len(values) - 1 - (self.estimator == "forward"):
+            number = (lane - 1) % self.directions
+            direction = jax.tree.map(lambda leaf: leaf[number], directions)
+            where = f", `smoothing` away in direction {direction}"
+        return (
+            f"Costs are not finite at theta = {point}{where}: they need to be defined up to "
+            "`smoothing` outside of the incentive set."
+        )
+
     def keep(
         self, moved: Bool[Array, ""], reached: AbstractSchemeState, before: AbstractSchemeState
     ) -> RegulatorState:
@@ -281,3 +308,17 @@ class ZerothOrderRegulator(AbstractScheme):
         steps, state, _ = jax.lax.while_loop(going_on, advance, (jnp.int32(0), state, first))
         x = jax.vmap(lambda theta, state: seeking.strategy(game, theta, state))(trials, state)
         return state, x, residuals(trials, state), steps
+
+
+@eqx.filter_jit
+def _tried(
+    scheme: ZerothOrderRegulator,
+    problem: DesignProblem,
+    state: RegulatorState,
+    count: Array,
+    key: PRNGKeyArray,
+) -> tuple[PyTree, Array, PyTree]:
+    """Directions, values and incentives of a step."""
+    directions, trials = scheme.draw(state.theta, state.iterate, key)
+    _, x, _, _ = scheme._settle(problem, trials, state.play, count)
+    return directions, jax.vmap(problem.objective)(trials, x), trials

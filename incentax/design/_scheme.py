@@ -97,6 +97,17 @@ class AbstractScheme(eqx.Module):
     def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
         """The agents' strategy in a state."""
 
+    def explain(
+        self,
+        problem: DesignProblem,
+        state: AbstractSchemeState,
+        count: Array,
+        key: PRNGKeyArray | None,
+    ) -> str:
+        """What can be said of step number `count` after it turned non-finite; may be nothing."""
+        del problem, state, count, key
+        return ""
+
     @property
     @abc.abstractmethod
     def needs_key(self) -> bool:

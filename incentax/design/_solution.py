@@ -1,5 +1,7 @@
 """What `design` returns, and what it raises."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
@@ -60,8 +62,13 @@ class DesignFailure(RuntimeError):
         self.solution = solution
 
 
-def raise_unless_designed(solution: DesignSolution, throw: bool) -> DesignSolution:
-    """The solution, or [`DesignFailure`][] with it when its result is none and `throw`."""
+def raise_unless_designed(
+    solution: DesignSolution, throw: bool, explain: Callable[[], str] = str
+) -> DesignSolution:
+    """The solution, or [`DesignFailure`][] with it when its result is none and `throw`.
+
+    `explain` may say more than the result does.
+    """
     if not throw:
         return solution
     successful = solution.result == RESULTS.successful
@@ -69,5 +76,5 @@ def raise_unless_designed(solution: DesignSolution, throw: bool) -> DesignSoluti
         return solution.result.error_if(solution, ~successful)
     if not jnp.all(successful):
         message = f"{RESULTS[solution.result]} (the run broke off after step {solution.steps})"
-        raise DesignFailure(message, solution)
+        raise DesignFailure(f"{message} {explain()}".strip(), solution)
     return solution
