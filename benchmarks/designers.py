@@ -135,17 +135,18 @@ def by_pympcc(problem, theta0):
     inside = {}
     if len(level):
         inside = {"n_ineq": len(level), "ineq_constraints": lambda u: rows @ u[:p] - level}
+    # It wants at least one pair: a last variable `s` with `0 <= s` complementary to `1 - s >= 0`.
     program = pympcc.MPCCProblem(
-        n=n,
-        n_comp=kkt.pairs,
-        x0=kkt.u0,
-        objective=kkt.objective,
-        comp_G=kkt.slacks,
-        comp_H=kkt.multipliers,
-        xl=lower,
-        xu=upper,
+        n=n + 1,
+        n_comp=kkt.pairs + 1,
+        x0=np.append(kkt.u0, 0.0),
+        objective=lambda u: kkt.objective(u[:n]),
+        comp_G=lambda u: jnp.append(kkt.slacks(u[:n]), u[n]),
+        comp_H=lambda u: jnp.append(kkt.multipliers(u[:n]), 1 - u[n]),
+        xl=np.append(lower, -np.inf),
+        xu=np.append(upper, np.inf),
         n_eq=kkt.equations(kkt.u0).size,
-        eq_constraints=kkt.equations,
+        eq_constraints=lambda u: kkt.equations(u[:n]),
         derivatives="jax",
         use_jax_hessian=True,
         **inside,
@@ -217,7 +218,8 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=list(methods), default=list(methods))
     chosen, _ = parser.parse_known_args()
     methods = {name: methods[name] for name in chosen.methods}
-    for name, (make, best) in DESIGNS.items():
+    for name, (make, known) in DESIGNS.items():
+        best = float(known)
         problem, theta0 = make()
         row = {"problem": name, "best": best}
         for method, solve in methods.items():
@@ -227,7 +229,7 @@ def main():
             except Exception as error:  # recorded, not dropped
                 objective, success = float("nan"), False
                 row[f"{method} error"] = type(error).__name__
-            off = float(abs(objective - best))
+            off = abs(float(objective) - best)
             solved = off <= 1e-6 * max(abs(best), 1e-6) + (6e-6 if abs(best) > 1e-3 else 0.0)
             row |= {
                 f"{method} objective": float(objective),
