@@ -8,6 +8,7 @@ how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `th
 """
 
 from . import (
+    diagnostics as diagnostics,
     graphs as graphs,
     noise as noise,
     problems as problems,

@@ -3,3 +3,4 @@ from ._goldstein import (
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,
 )
+from ._rates import fit_rate as fit_rate, RateFit as RateFit
