@@ -9,7 +9,10 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def _public():
-    owners = (ix, ix.traffic, ix.problems, ix.schedules, ix.noise, ix.graphs, ix.smoothing)
+    owners = (
+        ix, ix.traffic, ix.problems, ix.schedules, ix.noise, ix.graphs, ix.smoothing,
+        ix.diagnostics,
+    )  # fmt: skip
     for owner in owners:
         for name, value in vars(owner).items():
             defined_here = getattr(value, "__module__", "").startswith("incentax")
@@ -24,7 +27,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "RESULTS", "SchemeInfo", "PathSet", "Network", "Demand", "SystemOptimum",
         "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
-        "ENDINGS", "Certificate", "BestResponse",
+        "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""
