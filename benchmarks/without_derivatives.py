@@ -4,7 +4,7 @@ The emission tax of 20 firms and 20 tolls on Sioux Falls (logit, eta 1, 10 paths
 20 incentives each, from zero. Every scheme gets the same number of lower-level iterations: steps of
 the agents' play, over all incentives that are tried. What counts is the objective at the exact
 equilibrium of the incentive reached, as a share of what can be gained at all. Writes a table
-(Markdown), a figure and JSON to the folder `--out`. Step sizes were chosen by trial.
+(Markdown), a figure and JSON to the folder `--folder`. Step sizes were chosen by trial.
 """
 
 import argparse
@@ -100,9 +100,9 @@ def curve(instance, scheme, lanes, budget):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--folder", type=Path, default=Path("results"))
     options, _ = parser.parse_known_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     figure = plots.new_figure(10, 4)
     rows, panels = [], figure.subplots(1, 2)
     for axes, (title, make) in zip(
@@ -127,8 +127,8 @@ def main():
             print(row, flush=True)
         axes.set(xlabel="lower-level iterations", title=title, ylabel="share of the gain left")
         axes.legend(fontsize=8)
-    plots.save(figure, options.out / "without_derivatives.png")
-    (options.out / "without_derivatives.md").write_text(as_markdown(rows))
+    plots.save(figure, options.folder / "without_derivatives.png")
+    (options.folder / "without_derivatives.md").write_text(as_markdown(rows))
     report("without_derivatives", rows, {"budgets": BUDGETS})
 
 

@@ -1,5 +1,8 @@
 """Refusals: one way to say which argument breaks which rule, eagerly and in compiled code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -39,6 +42,18 @@ def is_traced(*trees: PyTree) -> bool:
 
 Received = ArrayLike | dict[str, ArrayLike]
 
+_POISONING = ContextVar("poisoning", default=False)
+
+
+@contextmanager
+def poisoning() -> Iterator[None]:
+    """Within it traced values that break a rule become NaN: each lane has its own status."""
+    token = _POISONING.set(True)
+    try:
+        yield
+    finally:
+        _POISONING.reset(token)
+
 
 def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
     """Returns `tree`, or refuses with `rule` and the first value at which it does not hold.
@@ -46,12 +61,15 @@ def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
     `received` is the value that breaks the rule, or several by name.
 
     Concrete values raise `ValueError` at once. Traced ones raise when the program runs, by
-    `eqx.error_if`, with the same text.
+    `eqx.error_if`, with the same text; see also [`poisoning`][].
     """
     if not is_traced(holds, received):
         if not np.all(holds):
             raise ValueError(rule + _describe(np.asarray(holds), received))
         return tree
+    if _POISONING.get():
+        fine = jnp.all(jnp.asarray(holds))
+        return jax.tree.map(lambda leaf: jnp.where(fine, leaf, jnp.nan), tree)
     message = _Message(rule)
 
     def remember(holds, received):

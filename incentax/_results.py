@@ -41,7 +41,14 @@ class RESULTS(eqx.Enumeration):
         "The designer stopped at a point that is not stationary: `.objective` is the best that it "
         "found and `.stationarity` what is left of the gradient. Raise `steps` if they were used "
         "up; else try other `starts`, scale `theta` so that its entries are of one size, or check "
-        "the objective's derivative with `ix.certify`."
+        "the objective's derivative with `ix.certify`. Where a strategy set moves with `theta`, "
+        "the optimum may lie where it is about to be empty: keep `theta` off such incentives."
+    )
+    no_derivative = (
+        "At `.theta` the objective has no derivative: its adjoint system has no solution. Either "
+        "it depends on what an equilibrium leaves open (path flows, where link flows alone are "
+        "unique): take an objective of what is unique, or a quantal response with a small `eta`. "
+        "Or `x*` has an infinite slope there. `.objective` is that of the equilibrium found."
     )
 
 
@@ -52,6 +59,9 @@ class ENDINGS(eqx.Enumeration):
     at_bounds = "stationary: what is left of the gradient points out of the incentive set"
     kink = (
         "at a kink: an active set changes there, and no direction that was tried around it improves"
+    )
+    no_derivative = (
+        "undecided: no direction that was tried improves, but the objective has no derivative there"
     )
     not_stationary = "not stationary"
     not_examined = "the scheme's number of steps is done; `ix.certify` examines where it ended"

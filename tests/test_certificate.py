@@ -114,7 +114,38 @@ def test_regret_of_a_duopoly_and_of_costs_that_are_not_convex():
 def test_refusals():
     with pytest.raises(TypeError, match=r"best_response\(game\)"):
         ix.best_response(FOLLOW, jnp.zeros(1), jnp.zeros(1))
-    capped = ix.Polyhedron(inequality=(jnp.ones((1, 2)), jnp.ones(1)), lower=0.0)
-    game = ix.AtomicGame(lambda theta, x: x**2, capped)
-    with pytest.raises(ValueError, match="product over players"):
-        ix.best_response(game, None, jnp.zeros(2))
+
+
+def test_regret_under_a_cap_that_players_share():
+    cap = ix.Polyhedron(inequality=(jnp.ones((1, 2)), jnp.ones(1)), lower=0.0, upper=1.0)
+    game = ix.AtomicGame(lambda theta, x: (x - jnp.array([1.0, 0.5])) ** 2, cap)
+    np.testing.assert_allclose(
+        ix.best_response(game, None, jnp.array([0.75, 0.25])).regret, 0, atol=1e-12
+    )
+    response = ix.best_response(game, None, jnp.array([0.5, 0.25]))
+    np.testing.assert_allclose(response.x, [0.75, 0.5], atol=1e-9)
+    np.testing.assert_allclose(response.regret, [0.1875, 0.0625], atol=1e-9)
+
+
+def test_where_the_derivative_does_not_exist_nothing_is_called_stationary():
+    """`x* = cbrt(theta)` has an infinite slope at 0; the second objective asks for path flows."""
+    steep = ix.Game(lambda theta, x: x**3 - theta, ix.Box(jnp.full(1, -2.0), 2.0))
+    problem = ix.DesignProblem(steep, lambda theta, x: x.sum(), ix.Box(-1.0, 1.0))
+    certificate = ix.certify(problem, jnp.zeros(1))
+    assert certificate.ending == ix.ENDINGS.not_stationary
+    assert "does not exist" in certificate.verdict
+    slope = jax.grad(lambda theta: ix.solve_equilibrium(steep, theta).x.sum())
+    assert jnp.isnan(slope(jnp.zeros(1))).all()
+
+    def times(theta, x):
+        first = x[0] + x[1] + theta[0]
+        return jnp.stack([first, first, 2 * x[2]])
+
+    routes = ix.Game(times, ix.Simplex(3))
+    problem = ix.DesignProblem(
+        routes, lambda theta, x: (x[0] - 0.3) ** 2, ix.Box(jnp.zeros(1), 2.0)
+    )
+    certificate = ix.certify(problem, jnp.array([0.2]))
+    assert certificate.ending == ix.ENDINGS.no_derivative
+    solution = ix.design(problem, jnp.array([0.5]), starts=1, throw=False)
+    assert solution.result == ix.RESULTS.no_derivative

@@ -317,3 +317,11 @@ def test_smoothed_gradient_follows_bounds_that_meet_and_move():
     ends = [(smoothed(theta + s).objective, smoothed(theta - s).objective) for s in shifts]
     expected = jnp.stack([(up - down) / (2 * step) for up, down in ends])
     np.testing.assert_allclose(smoothed(theta).gradient, expected, rtol=1e-6)
+
+
+def test_an_objective_that_ignores_the_agents_is_told():
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((theta - 1) ** 2), ix.Reals())
+    scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
+    with pytest.warns(UserWarning, match="ignores x"):
+        ix.design(problem, jnp.zeros(1), scheme, steps=2)

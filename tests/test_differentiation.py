@@ -327,3 +327,24 @@ def test_a_direction_of_another_shape_is_refused():
     game = ix.Game(lambda t, x: x - t, ix.NonNegative())
     with pytest.raises(ValueError, match=r"directional_derivative\(direction\)"):
         ix.directional_derivative(game, jnp.ones(2), jnp.ones(3))
+
+
+@pytest.mark.parametrize("kind", ["box", "polyhedron"])
+def test_a_lane_without_a_strategy_set_has_a_status_and_no_derivative(kind):
+    def strategies(theta):
+        if kind == "box":
+            return ix.Box(jnp.zeros(2), theta * jnp.ones(2))
+        return ix.Polyhedron(inequality=(jnp.ones((1, 2)), theta[None]), lower=0.0)
+
+    game = ix.Game(lambda theta, x: x - 1, strategies)
+    lanes = jnp.array([0.5, -1.0])
+
+    def total(theta):
+        found = ix.solve_equilibrium(game, theta, throw=False)
+        return found.x.sum(), found.result
+
+    slopes, results = jax.vmap(jax.grad(total, has_aux=True))(lanes)
+    assert (results == ix.RESULTS.successful).tolist() == [True, False]
+    assert (results == ix.RESULTS.empty_set).tolist() == [False, True]
+    assert slopes[0] == pytest.approx(2.0 if kind == "box" else 1.0)
+    assert jnp.isnan(slopes[1])

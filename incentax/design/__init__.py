@@ -9,7 +9,7 @@ from ._design import (
 )
 from ._design_and_play import DesignAndPlay as DesignAndPlay
 from ._double_loop import DoubleLoop as DoubleLoop
-from ._examine import examine as examine
+from ._examine import examine as examine, NO_DERIVATIVE as NO_DERIVATIVE
 from ._problem import (
     DesignProblem as DesignProblem,
     evaluate_hypergradient as evaluate_hypergradient,

@@ -8,11 +8,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_where
-from ._problem import DesignProblem
+from ..sensitivity import Implicit
+from ._problem import DesignProblem, evaluate_hypergradient
 from ._search import Evaluation, ExactObjective
 
 # Coordinate directions that are probed at a kink.
 _PROBES = 20
+# Relative residual of an adjoint system that has no solution.
+NO_DERIVATIVE = 1e-4
 
 
 class Ending(eqx.Module):
@@ -36,11 +39,14 @@ def examine(
     curvature along it the optimum is nearer than 1e-6 of the size of `theta`. Where active
     constraints have no multiplier, or the gradient is not zero, the objective is computed at small
     steps along the coordinates and in random directions: at a kink none may descend at more than a
-    thousandth of the slope, and the gradient jumps as much over short steps as over long ones. `x`
-    is where equilibria are sought from.
+    thousandth of the slope, and the gradient jumps as much over short steps as over long ones.
+    Where the adjoint system has no solution nothing of that is evidence. `x` is the equilibrium.
     """
     flat, unravel = ravel_pytree(theta)
     exact = ExactObjective(problem, theta, entropic)
+    incentives = problem.incentive_set.constraints(theta)
+    rows = incentives.inequality_level.size + incentives.equality_level.size
+    exists = evaluate_hypergradient(problem, theta, x, Implicit()).residual <= NO_DERIVATIVE
 
     def projected(flat: Array) -> Array:
         return ravel_pytree(problem.incentive_set.project(unravel(flat)))[0]
@@ -58,7 +64,13 @@ def examine(
         """The gradient's norm, without what points out of the set; a short step tells it."""
         norm = jnp.linalg.norm(gradient)
         length = 1e-3 * size / jnp.where(norm > 0, norm, 1)
-        return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
+        if rows:
+            return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
+        # Between bounds every entry has a width of its own.
+        longest = 1e-3 * (incentives.upper - incentives.lower)
+        step = jnp.clip(length * gradient, -longest, longest)
+        taken = (flat - projected(flat - step)) / jnp.where(step == 0, 1, step)
+        return jnp.linalg.norm(taken * gradient)
 
     def verdict(at: Evaluation, curvature: Array, around: Array) -> tuple[Array, Array]:
         """Whether the gradient is zero, and the size of its parts.
@@ -78,7 +90,7 @@ def examine(
     def going_on(carry):
         index, at, steepest, curvature, _, around = carry
         zero, parts = verdict(at, curvature, around)
-        smooth_end = (index > 1) & zero & (at.degenerate == 0)
+        smooth_end = (index > 1) & zero & (at.degenerate == 0) & exists
         # A probe that descends settles the question too.
         return (index < 2 * number) & ~smooth_end & (steepest <= 1e-3 * parts)
 
@@ -122,11 +134,13 @@ def examine(
     good = jnp.isfinite(at.objective) & held & (zero | kinked)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
     ending = ENDINGS.where(zero, at_rest, ENDINGS.kink)
+    ending = ENDINGS.where(exists, ending, ENDINGS.no_derivative)
+    result = RESULTS.where(exists, RESULTS.successful, RESULTS.no_derivative)
     return Ending(
         theta=unravel(flat),
         x=at.x,
         objective=at.objective,
         stationarity=jnp.linalg.norm(flat - projected(flat - at.gradient)),
         ending=ENDINGS.where(good, ending, ENDINGS.not_stationary),
-        result=RESULTS.where(good, RESULTS.successful, RESULTS.not_stationary),
+        result=RESULTS.where(good, result, RESULTS.not_stationary),
     )

@@ -1,10 +1,12 @@
 """The regulator's problem and its derivative."""
 
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require, require_positive
@@ -73,8 +75,23 @@ class DesignProblem(eqx.Module):
         """`(theta, x)`, which the caller knows by `names`, refused unless they fit the problem."""
         theta = inside(owner, names[0], theta, self.incentive_set)
         x = strategy_at_door(owner, names[1], self.game, theta, x)
-        jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
+        # Refuses an objective that is no number.
+        if _ignores_last(jax.make_jaxpr(self.objective)(theta, x).jaxpr) and owner == "design":
+            warnings.warn(
+                "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
+                "Going on.",
+                stacklevel=3,
+            )
         return theta, x
+
+
+def _ignores_last(jaxpr: Jaxpr) -> bool:
+    """Whether no result comes from the last argument."""
+    reached = {id(jaxpr.invars[-1])}
+    for equation in jaxpr.eqns:
+        if any(id(variable) in reached for variable in equation.invars):
+            reached |= {id(variable) for variable in equation.outvars}
+    return not any(id(variable) in reached for variable in jaxpr.outvars)
 
 
 class _SocialCost(eqx.Module):

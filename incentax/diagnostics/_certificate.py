@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_norm
-from ..design import DesignProblem, evaluate_hypergradient, examine
+from ..design import DesignProblem, evaluate_hypergradient, examine, NO_DERIVATIVE
 from ..equilibrium import Equilibrium, gap, known_entropic, solve_equilibrium
 from ..games import AbstractGame
 from ..sensitivity import Implicit
@@ -73,7 +73,7 @@ class Certificate(eqx.Module):
             words.append(
                 f"The given strategy is not it: they differ by {self.equilibrium_error:.1e}."
             )
-        exists = bool(self.linear_residual <= 1e-4)
+        exists = bool(self.linear_residual <= NO_DERIVATIVE)
         if not exists:
             words.append(
                 "The derivative of the objective does not exist there: the adjoint system has no "
@@ -84,7 +84,8 @@ class Certificate(eqx.Module):
             words.append(
                 f"Central differences disagree with the gradient by {self.derivative_error:.1e}: "
                 "check that operator and objective are differentiable functions of their "
-                "arguments, of values that double precision can tell apart."
+                "arguments, of values that double precision can tell apart. Where a game has "
+                "several equilibria, solves close by may also end in different ones."
             )
         if self.insensitive:
             words.append("The objective does not change with what agents do.")

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._results import RESULTS
 from ..games import AbstractGame, AtomicGame, Game
-from ..sets import AbstractStrategySet, Box, Polyhedron, Reals, Simplex
+from ..sets import AbstractStrategySet, Box, Polyhedron, Simplex
 from ._door import strategy_at_door
 from ._newton import Newton
 from ._solve import find_equilibrium
@@ -77,12 +77,12 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
 
         min over y_i of J_i(theta, y_i, x_-i)
 
-    On boxes and without bounds; each player's problem is solved by Newton's method on its own
-    strategy, which is exact for costs that are convex in it; for others what is found, or one of
-    the two ends of its box, is a lower bound of the regret. NaN where no minimum was found.
+    Constraints that couple players leave each what the others' strategies leave it. Each player's
+    problem is solved by Newton's method on its own strategy, which is exact for costs that are
+    convex in it; for others what is found, or one of the two ends of its box, is a lower bound of
+    the regret. NaN where no minimum was found.
 
-    **Raises** `TypeError` for a game without costs, `ValueError` on sets where a player's own
-    strategies cannot be told from the others'.
+    **Raises** `TypeError` for a game without costs.
 
     !!! example
 
@@ -96,26 +96,41 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
             "`best_response(game)` needs an `ix.AtomicGame`, which knows each player's cost, got "
             f"{type(game).__name__}"
         )
-    strategies = game.strategies(theta)
-    if not isinstance(strategies, Box | Reals):
-        raise ValueError(
-            "`best_response(game)` needs a strategy set that is a product over players, `ix.Box` "
-            f"or `ix.Reals`, got {type(strategies).__name__}"
-        )
     x = strategy_at_door("best_response", "x", game, theta, x)
-    constraints = strategies.constraints(x)
+    constraints = game.strategies(theta).constraints(x)
     lower, upper = constraints.lower.reshape(x.shape), constraints.upper.reshape(x.shape)
+    equality = constraints.equality.dense(x.dtype), constraints.equality_level
+    inequality = constraints.inequality, constraints.inequality_level
+    coupled = equality[1].size + inequality[1].size > 0
     costs = game.cost(theta, x)
+
+    def own_set(player: Array) -> AbstractStrategySet:
+        if not coupled:
+            return Box(lower[player], upper[player])
+
+        def own_rows(rows: Array, level: Array) -> tuple[Array, Array]:
+            split = rows.reshape(len(rows), len(x), x.size // len(x))
+            own = split[:, player]
+            return own, level - rows @ x.ravel() + own @ x[player].ravel()
+
+        return Polyhedron(
+            equality=own_rows(*equality),
+            inequality=own_rows(*inequality),
+            lower=lower[player].ravel(),
+            upper=upper[player].ravel(),
+        )
 
     def respond(player: Array) -> tuple[Array, Array]:
         def own_cost(own: Array) -> Array:
-            return game.cost(theta, x.at[player].set(own))[player]
+            return game.cost(theta, x.at[player].set(own.reshape(x.shape[1:])))[player]
 
-        alone = Game(lambda _, own: jax.grad(own_cost)(own), Box(lower[player], upper[player]))
-        own, _, result = find_equilibrium(alone, None, x[player], Newton(), None, 150)
-        # Where a cost is not convex its least value may lie at a bound.
+        alone = Game(lambda _, own: jax.grad(own_cost)(own), own_set(player))
+        start = x[player].ravel() if coupled else x[player]
+        own, _, result = find_equilibrium(alone, None, start, Newton(), None, 150)
+        own = own.reshape(x.shape[1:])
         low, high = lower[player], upper[player]
-        ends = [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
+        # Where a cost is not convex its least value may lie at a bound.
+        ends = [] if coupled else [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
         tried = jnp.stack([own, *ends, x[player]])
         values = jax.vmap(own_cost)(tried)
         best = jnp.argmin(values)

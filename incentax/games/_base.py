@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from .._checks import poisoning
 from .._tree import as_pytree_function
 from ..sets import AbstractSet, AbstractStrategySet
 
@@ -32,7 +33,8 @@ class AbstractGame(eqx.Module):
         """The strategy set under `theta`, where it is a function of the incentive."""
         strategy_set = self.strategy_set
         if not isinstance(strategy_set, AbstractStrategySet):
-            strategy_set = strategy_set(theta)
+            with poisoning():
+                strategy_set = strategy_set(theta)
             if not isinstance(strategy_set, AbstractStrategySet):
                 raise TypeError(
                     f"`strategy_set(theta)` needs to return a set, got {strategy_set!r}"

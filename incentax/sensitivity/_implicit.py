@@ -31,6 +31,8 @@ Solver = Literal["auto", "dense", "krylov", "aggregate", "neumann"]
 
 # Up to this many unknowns an explicit matrix is worth its while.
 _DENSE = 200
+# Relative residual beyond which a linear system has no solution.
+_NO_SOLUTION = 1e-2
 
 
 class Implicit(AbstractSensitivity):
@@ -160,6 +162,15 @@ class Implicit(AbstractSensitivity):
         form = self._form(game)
 
         def solve(apply, right_side: Array, *, adjoint: bool) -> Array:
+            w = solve_unchecked(apply, right_side, adjoint=adjoint)
+            if self.solver == "neumann":
+                return w  # cut off on purpose
+            # A system without a solution says that there is no derivative: never zero for that.
+            left, size = (jnp.linalg.norm(v.ravel()) for v in (apply(w) - right_side, right_side))
+            rounding = 100 * jnp.finfo(x.dtype).eps
+            return jnp.where(left <= jnp.maximum(_NO_SOLUTION * size, rounding), w, jnp.nan)
+
+        def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
                 return self._solve(apply, right_side, jnp.zeros_like(right_side))
             cost_scale = jnp.max(jnp.abs(value))
@@ -180,7 +191,10 @@ class Implicit(AbstractSensitivity):
             solve=partial(solve, adjoint=False),
             transpose_solve=partial(solve, adjoint=True),
         )
-        return brought + face.scale * face.project(w)
+        # A lane without a strategy has no derivative in anything.
+        unknown = jnp.where(jnp.all(jnp.isfinite(x)), 0, jnp.nan).astype(x.dtype)
+        moved = sum(jnp.sum(leaf).astype(x.dtype) for leaf in jax.tree.leaves(tangent))
+        return brought + face.scale * face.project(w) + unknown * moved
 
     def _solve(self, system: Callable, right_side: Array, start: Array) -> Array:
         """`w` of the system on the face, whatever the game."""
