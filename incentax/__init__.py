@@ -37,6 +37,8 @@ from .design import (
 from .diagnostics import (
     Certificate as Certificate,
     certify as certify,
+    Equilibria as Equilibria,
+    equilibria as equilibria,
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,
 )
@@ -57,6 +59,8 @@ from .equilibrium import (
     gap as gap,
     natural_residual as natural_residual,
     Newton as Newton,
+    quantal_path as quantal_path,
+    QuantalPath as QuantalPath,
     solve_equilibrium as solve_equilibrium,
 )
 from .games import (

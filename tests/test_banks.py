@@ -62,6 +62,7 @@ def test_planted_equilibrium_is_one(name):
     assert ix.natural_residual(make()[0], None, planted()) < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:`objective:UserWarning")  # one of them does ignore x
 @pytest.mark.parametrize(
     "name",
     [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DESIGNS],

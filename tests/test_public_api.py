@@ -28,6 +28,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
+        "Equilibria", "QuantalPath",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

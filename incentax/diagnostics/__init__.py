@@ -1,4 +1,5 @@
 from ._certificate import Certificate as Certificate, certify as certify
+from ._equilibria import Equilibria as Equilibria, equilibria as equilibria
 from ._goldstein import (
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,

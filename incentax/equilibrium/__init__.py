@@ -5,6 +5,7 @@ from ._directional import (
 from ._door import inside as inside, strategy_at_door as strategy_at_door
 from ._gap import best_response as best_response, BestResponse as BestResponse, gap as gap
 from ._newton import jacobian_of as jacobian_of, Newton as Newton
+from ._path import quantal_path as quantal_path, QuantalPath as QuantalPath
 from ._residual import natural_residual as natural_residual
 from ._solve import (
     Equilibrium as Equilibrium,

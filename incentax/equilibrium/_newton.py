@@ -113,14 +113,18 @@ class Newton(eqx.Module):
             jacobian = jacobian_of(game, theta, flat.reshape(x.shape))
             return operator(flat), jacobian.scaled(unit)
 
+        strategies = game.strategies(theta)
+        # Those of a polyhedron are a problem of their own.
+        known = not isinstance(strategies, Polyhedron)
         point, residual, steps = solve_kkt(
             linearise,
             operator,
-            game.strategies(theta).constraints(x),
+            strategies.constraints(x),
             x.ravel(),
             tol=tol,
             max_steps=self.max_steps,
             skip=skip,
+            multipliers=strategies.multipliers(x, operator(x.ravel())) if known else None,
         )
         multipliers = point.equality / unit, point.inequality / unit
         return KKTPoint(point.x, *multipliers), residual, steps

@@ -116,9 +116,8 @@ def raise_unless_successful(solution, throw: bool):
         return solution.result.error_if(solution, solution.result != RESULTS.successful)
     if jnp.all(solution.result == RESULTS.successful):
         return solution
-    raise RuntimeError(
-        f"{RESULTS[solution.result]} (steps: {solution.steps}, residual: {solution.residual:.3g})"
-    )
+    steps, residual = jnp.max(solution.steps), float(jnp.max(solution.residual))
+    raise RuntimeError(f"{RESULTS[solution.result]} (steps: {steps}, residual: {residual:.3g})")
 
 
 @eqx.filter_jit

@@ -2,4 +2,9 @@ from ._charging import ev_charging as ev_charging
 from ._duopoly import regulated_duopoly as regulated_duopoly
 from ._emission_tax import emission_tax as emission_tax
 from ._instance import Instance as Instance
+from ._several import (
+    chicken as chicken,
+    coordination as coordination,
+    three_routes as three_routes,
+)
 from ._tolls import second_best_tolls as second_best_tolls

@@ -24,7 +24,8 @@ class Pullback(eqx.Module):
     """Cotangent of `theta`, and how well its linear system was solved.
 
     - `theta`: like the incentive.
-    - `residual`: true relative residual `||A^T w - b|| / ||b||` of the system on the face.
+    - `residual`: true relative residual `||A^T w - b|| / ||b||` of the system on the face (where
+      the face takes nothing of the cotangent but rounding, relative to 1e-8 of that).
     - `degenerate`: number of active constraints without a multiplier, see `AbstractFace`.
     - `memory`: for the next solve.
     """

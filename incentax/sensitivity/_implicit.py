@@ -123,7 +123,9 @@ class Implicit(AbstractSensitivity):
             carried = _Carried(face, x, operator_value)
             _, pull_carried = jax.vjp(lambda theta: carried(game, theta), theta)
             (theta_cotangent,) = pull_carried((dx, cotangent))
-        residual = _relative(system.complete(pulled, w) - right_side, right_side)
+        # Rounding alone may be left of a cotangent that the face takes nothing of.
+        least = 1e-8 * jnp.linalg.norm((face.scale * cotangent).ravel())
+        residual = _relative(system.complete(pulled, w) - right_side, right_side, least)
         return Pullback(theta_cotangent, residual, face.degenerate, memory)
 
     def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
@@ -344,6 +346,7 @@ def Neumann(terms: int) -> Implicit:
     return Implicit("neumann", max_iterations=require_count("Neumann", "terms", terms))
 
 
-def _relative(residual: Array, right_side: Array) -> Float[Array, ""]:
+def _relative(residual: Array, right_side: Array, least: Array) -> Float[Array, ""]:
     size, reference = jnp.linalg.norm(residual.ravel()), jnp.linalg.norm(right_side.ravel())
+    reference = jnp.maximum(reference, least)
     return jnp.where(reference > 0, size / jnp.where(reference > 0, reference, 1), size)

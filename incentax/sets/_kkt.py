@@ -65,6 +65,7 @@ def solve_kkt(
     tol: Array | float,
     max_steps: int = 150,
     skip: Bool[Array, ""] | bool = False,
+    multipliers: tuple[Array, Array] | None = None,
 ) -> tuple[KKTPoint, Float[Array, ""], Int[Array, ""]]:
     """A KKT point, its residual and the number of linear systems that it took.
 
@@ -73,17 +74,18 @@ def solve_kkt(
     hands back when its complementarity is small. Where both stall the same is done for
     `F(x) + c (x - x_k)` from the best point `x_k`, and again from the answer with a smaller `c`:
     proximal point steps (R. T. Rockafellar, *SIAM Journal on Control and Optimization* 14 (1976)),
-    which converge for every monotone operator.
+    which converge for every monotone operator. `multipliers` of equalities and inequalities that
+    belong to the start may be given: without them an exact start is not known for one.
     """
     box = Bounds(constraints)
 
     def begin(x: Array) -> KKTPoint:
         x = jnp.clip(x, constraints.lower, constraints.upper)
-        return KKTPoint(
-            x,
-            jnp.zeros_like(constraints.equality_level, x.dtype),
-            jnp.zeros_like(constraints.inequality_level, x.dtype),
-        )
+        if multipliers is None:
+            levels = constraints.equality_level, constraints.inequality_level
+            return KKTPoint(x, *(jnp.zeros_like(level, x.dtype) for level in levels))
+        known = (jnp.where(jnp.isfinite(given), given, 0) for given in multipliers)
+        return KKTPoint(x, *known)
 
     def residual_of(point: KKTPoint, value: Array) -> Array:
         found = _residual(constraints, point, value)

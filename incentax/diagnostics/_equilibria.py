@@ -1,0 +1,241 @@
+"""All the equilibria that can be found, and which of them play leads to."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from .._checks import as_float, is_traced, require_count, require_positive
+from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
+from ..equilibrium import find_equilibrium, natural_residual, Newton, strategy_at_door
+from ..games import AbstractGame
+from ..sets import Simplex
+from ._face import is_isolated
+
+# Equilibria closer than this, relative to the size of x, are one.
+_SAME = 1e-5
+# Plays from around each equilibrium, and how far around it.
+_NUDGES, _NUDGE = 4, 1e-2
+_PLAY = 20_000
+
+
+class Equilibria(eqx.Module):
+    """Answer of [`equilibria`][]: a row an equilibrium, the largest basin first.
+
+    - `x`, `residual`: strategies, and their distances from equilibrium, recomputed.
+    - `share`: of the starts, those from which play ends there: its basin.
+    - `stable`: whether play from close by stays close by.
+    - `isolated`: whether there is no other equilibrium arbitrarily near, by the linear system on
+      its face; where it is not, it stands for a continuum with the same costs.
+    - `unsettled`: share of the starts from which play was at no equilibrium when it was stopped:
+      it cycles, diverges, or is slow.
+    """
+
+    x: Float[Array, "found *x"]
+    residual: Float[Array, " found"]
+    share: Float[Array, " found"]
+    stable: Bool[Array, " found"]
+    isolated: Bool[Array, " found"]
+    unsettled: Float[Array, ""]
+
+    def __str__(self) -> str:
+        lines = [f"{'share':>6} {'residual':>9}  stable isolated  x"]
+        for row in range(len(self.residual)):
+            lines.append(
+                f"{float(self.share[row]):6.3f} {float(self.residual[row]):9.1e}  "
+                f"{'yes' if self.stable[row] else 'no':<6} "
+                f"{'yes' if self.isolated[row] else 'no':<8}  {np.round(self.x[row], 4)}"
+            )
+        if self.unsettled > 0:
+            lines.append(
+                f"Play had not settled from {100 * float(self.unsettled):.0f} % of the starts. "
+                "Where it cycles, extragradient play (`method=ix.Extragradient()`) may converge."
+            )
+        return "\n".join(lines)
+
+
+def equilibria(
+    game: AbstractGame,
+    theta: PyTree,
+    *,
+    starts: int = 64,
+    key: PRNGKeyArray | None = None,
+    method: AbstractDynamics | None = None,
+    width: float = 10.0,
+) -> Equilibria:
+    """The equilibria that Newton's method and play find from random starts.
+
+    Newton's method ([`Newton`][]) finds stable and unstable ones alike; play from the same starts,
+    all side by side, tells their basins; play from close by tells which are stable. What is found
+    is a lower bound of what there is. Liu et al. (2022), section 6, Case I.
+
+    **Arguments:**
+
+    - `game`, `theta`: the game and the incentive.
+    - `starts`: number of starts: uniform in blocks of a simplex and between finite bounds, normal
+      elsewhere, with the standard deviation `width`, projected on the strategy set.
+    - `key`: draws them; a fixed one when left out.
+    - `method`: how agents play; when left out projected gradient steps, in a quantal response
+      mirror descent, of half the inverse of the largest slope met at the starts.
+
+    **Raises** `ValueError` when no start leads to an equilibrium. Not for use under `jit`: how many
+    equilibria there are is known only when it has run.
+
+    !!! example
+
+        Who meets whom where: two places, three equilibria, one of them unstable.
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> meet = jnp.array([[0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 1.0],
+        ...                   [2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+        >>> game = ix.Game(lambda theta, x: -meet @ x, ix.Simplex([2, 2]))
+        >>> found = ix.equilibria(game, None)
+        >>> found.stable.tolist(), found.x.round(3).tolist()[2]
+        ([True, True, False], [0.333, 0.667, 0.333, 0.667])
+    """
+    starts = require_count("equilibria", "starts", starts)
+    require_positive("equilibria", "width", width)
+    if is_traced(theta, game):
+        raise ValueError(
+            "`equilibria(game, theta)` needs known values: it returns as many equilibria as it "
+            "finds, which `jit` and `vmap` cannot; call it outside of them"
+        )
+    theta = jax.tree.map(as_float, theta)
+    centre = strategy_at_door("equilibria", "x0", game, theta, None)
+    key = jax.random.key(0) if key is None else key
+    key_starts, key_nudges = jax.random.split(key)
+    begun = _draw(game, theta, centre, jax.random.split(key_starts, starts), width)
+    if method is None:
+        steep = _steepest(game, theta, begun)
+        step = 0.5 / jnp.where(steep > 0, steep, 1)
+        entropic = game.entropic is not None and bool(jnp.all(jnp.asarray(game.entropic)))
+        method = MirrorDescent(step) if entropic else ProjectedGradient(step)
+    ends, left = _play(game, theta, begun, method)
+    points, residuals, values, isolated = (
+        np.asarray(part) for part in _settle(game, theta, jnp.concatenate([ends, begun]))
+    )
+    size = 1 + np.max(np.abs(np.where(np.isfinite(points), points, 0)), initial=0.0)
+    steep = 1 + np.max(np.abs(np.where(np.isfinite(values), values, 0)), initial=0.0)
+    chosen: list[int] = []
+    row_of = np.full(len(points), -1)
+    for index in np.argsort(residuals, kind="stable"):
+        if not residuals[index] <= 1e-8 * max(size, steep):
+            break
+        for row, other in enumerate(chosen):
+            same = np.abs(points[index] - points[other]).max() <= _SAME * size
+            # Throughout a continuum of equilibria of a monotone game costs are the same.
+            loose = not (isolated[index] or isolated[other])
+            if same or (loose and np.abs(values[index] - values[other]).max() <= _SAME * steep):
+                row_of[index] = row
+                break
+        else:
+            row_of[index] = len(chosen)
+            chosen.append(int(index))
+    if not chosen:
+        raise ValueError(
+            "`equilibria(game, theta)` needs a game with an equilibrium that can be found, got "
+            f"none from {starts} starts (least residual {np.nanmin([*residuals, np.inf]):.2g}): on "
+            "an unbounded set costs that fall without end have none; else raise `starts`"
+        )
+    found = points[chosen]
+    away = np.abs(np.asarray(ends) - points[:starts]).reshape(starts, -1).max(axis=1)
+    # Within a continuum Newton's method may move a point that is at rest already.
+    at_rest = (away <= _NUDGE * size) | ((np.asarray(left) <= 1e-6 * size) & ~isolated[:starts])
+    arrived = (row_of[:starts] >= 0) & at_rest
+    share = np.bincount(row_of[:starts][arrived], minlength=len(found)) / starts
+    stable = np.asarray(_stable(game, theta, jnp.asarray(found), method, key_nudges))
+    pick = np.lexsort((~stable, -share))
+    return Equilibria(
+        x=jnp.asarray(found[pick]),
+        residual=jnp.asarray(residuals[chosen][pick]),
+        share=jnp.asarray(share[pick], centre.dtype),
+        stable=jnp.asarray(stable[pick]),
+        isolated=jnp.asarray(isolated[chosen][pick]),
+        unsettled=jnp.asarray(1 - np.mean(arrived), centre.dtype),
+    )
+
+
+@eqx.filter_jit
+def _draw(
+    game: AbstractGame, theta: PyTree, centre: Array, keys: PRNGKeyArray, width: float
+) -> Array:
+    strategies = game.strategies(theta)
+
+    def one(key: PRNGKeyArray) -> Array:
+        if isinstance(strategies, Simplex):
+            log_x = jnp.log(jax.random.exponential(key, centre.shape, centre.dtype))
+            return strategies.normalise_log(log_x)[0]
+        limits = strategies.constraints(centre)
+        lower, upper = limits.lower.reshape(centre.shape), limits.upper.reshape(centre.shape)
+        key_uniform, key_normal = jax.random.split(key)
+        both = jnp.isfinite(lower) & jnp.isfinite(upper)
+        span = jnp.where(both, upper - lower, 0)
+        inside = jnp.where(both, lower, 0) + span * jax.random.uniform(
+            key_uniform, centre.shape, centre.dtype
+        )
+        wide = centre + width * jax.random.normal(key_normal, centre.shape, centre.dtype)
+        return strategies.project(jnp.where(both, inside, wide))
+
+    return jax.vmap(one)(keys)
+
+
+@eqx.filter_jit
+def _steepest(game: AbstractGame, theta: PyTree, points: Array) -> Array:
+    """The largest slope of the operator at the points, in log x where it has an entropy."""
+
+    def at(x: Array) -> Array:
+        matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x).reshape(x.size, x.size)
+        if game.entropic is not None:
+            matrix = jnp.where(game.entropic, matrix * x.ravel()[None, :], matrix)
+        return jnp.max(jnp.sum(jnp.abs(matrix), axis=1))
+
+    return jnp.max(jax.lax.map(at, points))
+
+
+@eqx.filter_jit
+def _play(
+    game: AbstractGame, theta: PyTree, starts: Array, method: AbstractDynamics
+) -> tuple[Array, Array]:
+    """Where play ends from each start, and how far that is from equilibrium."""
+
+    def one(x: Array) -> tuple[Array, Array]:
+        end, _, _ = find_equilibrium(game, theta, x, method, 1e-7, _PLAY)
+        return end, natural_residual(game, theta, end)
+
+    return jax.vmap(one)(starts)
+
+
+@eqx.filter_jit
+def _settle(game: AbstractGame, theta: PyTree, points: Array) -> tuple[Array, Array, Array, Array]:
+    """What Newton's method reaches: strategies, residuals, operators, and which are isolated."""
+
+    def one(x: Array) -> tuple[Array, Array, Array, Array]:
+        end, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
+        value = game.operator(theta, end)
+        residual = natural_residual(game, theta, end)
+        return end, residual, value, is_isolated(game, theta, end)
+
+    return jax.lax.map(one, points)
+
+
+@eqx.filter_jit
+def _stable(
+    game: AbstractGame,
+    theta: PyTree,
+    found: Array,
+    method: AbstractDynamics,
+    key: PRNGKeyArray,
+) -> Array:
+    """Whether play from around each equilibrium ends no farther away than it began."""
+    project = game.strategies(theta).project
+
+    def one(x: Array, key: PRNGKeyArray) -> Array:
+        nudge = _NUDGE * (1 + jnp.max(jnp.abs(x)))
+        start = project(x + nudge * jax.random.normal(key, x.shape, x.dtype))
+        end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)
+        away = jnp.max(jnp.abs(end - x))
+        return away <= 2 * jnp.maximum(jnp.max(jnp.abs(start - x)), 1e-6)
+
+    keys = jax.random.split(key, (len(found), _NUDGES))
+    return jnp.all(jax.vmap(lambda x, ks: jax.vmap(lambda k: one(x, k))(ks))(found, keys), axis=1)

@@ -1,0 +1,82 @@
+"""Games with several equilibria: all of them, their basins, and what selects among them."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+
+
+def _mixed(costs):
+    """The game of `problems.coordination` with other costs, so that programs are shared."""
+    game = ix.problems.coordination().problem.game
+    first, second = (jnp.asarray(part) for part in costs)
+    operator = type(game._operator)(first, second)
+    return ix.Game(operator, game.strategy_set)
+
+
+def test_coordination_and_chicken_have_three_equilibria_each():
+    meet = ix.problems.coordination().problem.game
+    found = ix.equilibria(meet, jnp.zeros(1))
+    np.testing.assert_allclose(found.x[0], [1, 0, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(found.x[1], [0, 1, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(found.x[2], [1 / 3, 2 / 3, 1 / 3, 2 / 3], atol=1e-9)
+    assert found.stable.tolist() == [True, True, False]
+    assert found.isolated.all()
+    assert (found.residual < 1e-10).all()
+    assert float(found.share[:2].sum()) == pytest.approx(1.0)
+    # The basin of the better place: more than half, since the mixed equilibrium leans to it.
+    assert 0.6 < found.share[0] < 1
+    again = ix.equilibria(meet, jnp.ones(1))
+    np.testing.assert_allclose(again.x[2], [2 / 3, 1 / 3, 2 / 3, 1 / 3], atol=1e-9)
+    assert len(ix.equilibria(meet, jnp.full(1, 3.0)).x) == 1
+
+    found = ix.equilibria(ix.problems.chicken().problem.game, jnp.zeros(1))
+    assert found.stable.tolist() == [True, True, False]
+    np.testing.assert_allclose(found.x[2], [0.1, 0.9, 0.1, 0.9], atol=1e-9)
+    assert {tuple(np.round(x).astype(int)) for x in found.x[:2]} == {(1, 0, 0, 1), (0, 1, 1, 0)}
+    np.testing.assert_allclose(found.share[:2], 0.5, atol=0.2)
+
+
+def test_matching_pennies_cycle_and_say_so():
+    pennies = _mixed(([[1.0, -1.0], [-1.0, 1.0]], [[-1.0, 1.0], [1.0, -1.0]]))
+    found = ix.equilibria(pennies, jnp.zeros(1))
+    np.testing.assert_allclose(found.x, jnp.full((1, 4), 0.5), atol=1e-9)
+    assert not found.stable[0]
+    assert found.unsettled == 1
+    assert "extragradient" in str(found).lower()
+    settled = ix.equilibria(pennies, jnp.zeros(1), method=ix.Extragradient())
+    assert settled.unsettled < 0.1
+    assert settled.stable[0]
+
+
+def test_a_continuum_of_path_flows_is_one_answer_and_entropy_selects():
+    instance = ix.problems.three_routes()
+    game = instance.problem.game
+    found = ix.equilibria(game, jnp.zeros(1))
+    assert found.isolated.tolist() == [False]
+    assert found.share[0] == 1
+    np.testing.assert_allclose(found.x[0, 2], 1 / 3, atol=1e-9)
+    toll, largest_entropy = jnp.array([0.5]), jnp.array([0.25, 0.25, 0.5])
+    path = ix.quantal_path(game, toll, jnp.geomspace(1.0, 1e-4, 9))
+    np.testing.assert_allclose(path.x[-1], largest_entropy, atol=1e-3)
+    assert (jnp.diff(path.limit_residual) < 0).all()
+    assert (path.residual < 1e-8).all()
+    floored = ix.quantal_path(game, toll, jnp.geomspace(1.0, 1e-4, 9), epsilon=1e-3)
+    np.testing.assert_allclose(floored.x[-1], largest_entropy, atol=1e-3)
+
+
+def test_a_game_without_equilibrium_is_told():
+    game = ix.Game(lambda theta, x: -jnp.ones(2), ix.NonNegative())
+    with pytest.raises(ValueError, match=r"none from 4 starts(.|\n)*fall without end"):
+        ix.equilibria(game, None, starts=4)
+
+
+def test_refusals():
+    routes = ix.problems.three_routes().problem.game
+    with pytest.raises(ValueError, match="etas > 0"):
+        ix.quantal_path(routes, jnp.zeros(1), jnp.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="Simplex"):
+        ix.quantal_path(ix.Game(lambda t, x: x, ix.NonNegative()), None, jnp.ones(1))
+    with pytest.raises(ValueError, match="starts >= 1"):
+        ix.equilibria(routes, jnp.zeros(1), starts=0)
