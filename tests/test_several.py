@@ -34,7 +34,10 @@ def test_coordination_and_chicken_have_three_equilibria_each():
     found = ix.equilibria(ix.problems.chicken().problem.game, jnp.zeros(1))
     assert found.stable.tolist() == [True, True, False]
     np.testing.assert_allclose(found.x[2], [0.1, 0.9, 0.1, 0.9], atol=1e-9)
-    assert {tuple(np.round(x).astype(int)) for x in found.x[:2]} == {(1, 0, 0, 1), (0, 1, 1, 0)}
+    assert {tuple(np.round(x).astype(int).tolist()) for x in found.x[:2]} == {
+        (1, 0, 0, 1),
+        (0, 1, 1, 0),
+    }
     np.testing.assert_allclose(found.share[:2], 0.5, atol=0.2)
 
 

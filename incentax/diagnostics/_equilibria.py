@@ -26,8 +26,8 @@ class Equilibria(eqx.Module):
     - `x`, `residual`: strategies, and their distances from equilibrium, recomputed.
     - `share`: of the starts, those from which play ends there: its basin.
     - `stable`: whether play from close by stays close by.
-    - `isolated`: whether there is no other equilibrium arbitrarily near, by the linear system on
-      its face; where it is not, it stands for a continuum with the same costs.
+    - `isolated`: whether there is certainly no other equilibrium arbitrarily near, by the linear
+      system on its face; where it is not, it stands for all of the kind with the same costs.
     - `unsettled`: share of the starts from which play was at no equilibrium when it was stopped:
       it cycles, diverges, or is slow.
     """
