@@ -21,8 +21,8 @@ from incentax import plots
 jax.config.update("jax_enable_x64", True)
 
 LEVELS = (0.1, 0.01, 0.001)
-BUDGETS = {"emission tax": 40_000, "Sioux Falls": 12_000}
-DOUBLE_LOOP_STEPS = 100
+BUDGETS = {"emission tax": 40_000, "Sioux Falls": 40_000}
+DOUBLE_LOOP_STEPS = 1000
 
 
 def emission_tax():
@@ -40,12 +40,12 @@ def emission_tax():
 def sioux_falls():
     instance = ix.problems.second_best_tolls(1.0)
     play = instance.schemes["design-and-play"]
-    sgd = ix.DoubleLoop(play.optimizer, play_step=0.1, inner_tol=0.1)
+    sgd = ix.DoubleLoop(play.optimizer, play_step=0.05, inner_tol=1e-3, inner_steps=60)
     return instance, {
         "design-and-play": (play, 1),
         "double loop, implicit": (sgd, 1),
-        "regulator, 1 direction": (regulator(2e-5, 0.2, 0.1, 30, 1), 2),
-        "regulator, 10 directions": (regulator(1e-4, 0.2, 0.1, 30, 10), 20),
+        "regulator, 1 direction": (regulator(6e-5, 0.2, 0.05, 60, 1), 2),
+        "regulator, 10 directions": (regulator(3e-4, 0.2, 0.05, 60, 10), 20),
     }
 
 
