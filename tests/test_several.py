@@ -30,6 +30,9 @@ def test_coordination_and_chicken_have_three_equilibria_each():
     again = ix.equilibria(meet, jnp.ones(1))
     np.testing.assert_allclose(again.x[2], [2 / 3, 1 / 3, 2 / 3, 1 / 3], atol=1e-9)
     assert len(ix.equilibria(meet, jnp.full(1, 3.0)).x) == 1
+    certificate = ix.certify(ix.problems.coordination().problem, jnp.zeros(1))
+    assert certificate.others == 2
+    assert "2 other equilibria were found" in certificate.verdict
 
     found = ix.equilibria(ix.problems.chicken().problem.game, jnp.zeros(1))
     assert found.stable.tolist() == [True, True, False]

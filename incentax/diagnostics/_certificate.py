@@ -6,12 +6,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_norm
 from ..design import DesignProblem, evaluate_hypergradient, examine, NO_DERIVATIVE
 from ..equilibrium import Equilibrium, gap, known_entropic, solve_equilibrium
 from ..games import AbstractGame
 from ..sensitivity import Implicit
+from ._equilibria import other_equilibria
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
 _DENSE = 300
@@ -39,6 +41,8 @@ class Certificate(eqx.Module):
       than 300 unknowns from samples alone.
     - `lipschitz`: likewise the largest, a lower bound of the Lipschitz constant of `F`.
     - `insensitive`: whether the objective has no derivative in `x` around the equilibrium.
+    - `others`: how many other equilibria Newton's method found from 16 random starts, where the
+      game is not monotone by the estimate and known values allow a search; else 0.
     - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
@@ -56,6 +60,7 @@ class Certificate(eqx.Module):
     lipschitz: Float[Array, ""]
     degenerate: Int[Array, ""]
     insensitive: Bool[Array, ""]
+    others: Int[Array, ""]
     ending: ENDINGS
     result: RESULTS
 
@@ -89,12 +94,22 @@ class Certificate(eqx.Module):
             )
         if self.insensitive:
             words.append("The objective does not change with what agents do.")
-        if self.strong_monotonicity < -1e-8 * jnp.maximum(1, self.lipschitz):
+        if self.monotone:
+            return " ".join(words)
+        words.append(f"The game is not monotone (estimate {self.strong_monotonicity:.1e}):")
+        if self.others > 0:
             words.append(
-                f"The game is not monotone (estimate {self.strong_monotonicity:.1e}): other "
-                "equilibria may exist."
+                f"{int(self.others)} other equilibria were found; what is said here is of one of "
+                "them, and `ix.equilibria` shows all."
             )
+        else:
+            words.append("other equilibria may exist, though 16 starts led to none.")
         return " ".join(words)
+
+    @property
+    def monotone(self) -> bool:
+        """Whether nothing speaks against it; an estimate."""
+        return bool(self.strong_monotonicity >= -1e-8 * jnp.maximum(1, self.lipschitz))
 
     def as_dict(self) -> dict[str, float | str]:
         """Every figure by its name, the ending and the verdict, for a file."""
@@ -162,7 +177,11 @@ def certify(
         take = take | (found.result != RESULTS.successful)
         found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
     given_x = x if given else found.x
-    return _certify(problem, theta, given_x, found, key, known_entropic(game))
+    certificate = _certify(problem, theta, given_x, found, key, known_entropic(game))
+    if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
+        return certificate
+    others = len(other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1)))
+    return eqx.tree_at(lambda c: c.others, certificate, jnp.int32(others))
 
 
 @eqx.filter_jit
@@ -220,6 +239,7 @@ def _certify(
         lipschitz=lipschitz,
         degenerate=gradient.degenerate,
         insensitive=jnp.all(slopes == 0),
+        others=jnp.int32(0),
         ending=examined.ending,
         result=found.result,
     )

@@ -1,5 +1,7 @@
 """All the equilibria that can be found, and which of them play leads to."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -112,26 +114,9 @@ def equilibria(
         entropic = game.entropic is not None and bool(jnp.all(jnp.asarray(game.entropic)))
         method = MirrorDescent(step) if entropic else ProjectedGradient(step)
     ends, left = _play(game, theta, begun, method)
-    points, residuals, values, isolated = (
-        np.asarray(part) for part in _settle(game, theta, jnp.concatenate([ends, begun]))
-    )
-    size = 1 + np.max(np.abs(np.where(np.isfinite(points), points, 0)), initial=0.0)
-    steep = 1 + np.max(np.abs(np.where(np.isfinite(values), values, 0)), initial=0.0)
-    chosen: list[int] = []
-    row_of = np.full(len(points), -1)
-    for index in np.argsort(residuals, kind="stable"):
-        if not residuals[index] <= 1e-8 * max(size, steep):
-            break
-        for row, other in enumerate(chosen):
-            same = np.abs(points[index] - points[other]).max() <= _SAME * size
-            # Throughout a continuum of equilibria of a monotone game costs are the same.
-            loose = not (isolated[index] or isolated[other])
-            if same or (loose and np.abs(values[index] - values[other]).max() <= _SAME * steep):
-                row_of[index] = row
-                break
-        else:
-            row_of[index] = len(chosen)
-            chosen.append(int(index))
+    known = _distinct(game, theta, jnp.concatenate([ends, begun]))
+    points, residuals, row_of, chosen = known.points, known.residuals, known.row_of, known.chosen
+    isolated, size = known.isolated, known.size
     if not chosen:
         raise ValueError(
             "`equilibria(game, theta)` needs a game with an equilibrium that can be found, got "
@@ -154,6 +139,49 @@ def equilibria(
         isolated=jnp.asarray(isolated[chosen][pick]),
         unsettled=jnp.asarray(1 - np.mean(arrived), centre.dtype),
     )
+
+
+class _Distinct(NamedTuple):
+    """Where Newton's method ends from each start, and the row of the equilibrium that this is."""
+
+    points: np.ndarray
+    residuals: np.ndarray
+    isolated: np.ndarray
+    row_of: np.ndarray
+    chosen: list[int]
+    size: float
+
+
+def _distinct(game: AbstractGame, theta: PyTree, starts: Array) -> _Distinct:
+    points, residuals, values, isolated = (np.asarray(p) for p in _settle(game, theta, starts))
+    size = 1 + np.max(np.abs(np.where(np.isfinite(points), points, 0)), initial=0.0)
+    steep = 1 + np.max(np.abs(np.where(np.isfinite(values), values, 0)), initial=0.0)
+    chosen: list[int] = []
+    row_of = np.full(len(points), -1)
+    for index in np.argsort(residuals, kind="stable"):
+        if not residuals[index] <= 1e-8 * max(size, steep):
+            break
+        for row, other in enumerate(chosen):
+            same = np.abs(points[index] - points[other]).max() <= _SAME * size
+            # Throughout a continuum of equilibria of a monotone game costs are the same.
+            loose = not (isolated[index] or isolated[other])
+            if same or (loose and np.abs(values[index] - values[other]).max() <= _SAME * steep):
+                row_of[index] = row
+                break
+        else:
+            row_of[index] = len(chosen)
+            chosen.append(int(index))
+    return _Distinct(points, residuals, isolated, row_of, chosen, float(size))
+
+
+def other_equilibria(
+    game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray, starts: int = 16
+) -> np.ndarray:
+    """Equilibria that Newton's method finds from random starts, but for the one at `x`."""
+    begun = _draw(game, theta, x, jax.random.split(key, starts), 10.0)
+    known = _distinct(game, theta, jnp.concatenate([x[None], begun]))
+    others = [index for index in known.chosen if known.row_of[index] != known.row_of[0]]
+    return known.points[others]
 
 
 @eqx.filter_jit
