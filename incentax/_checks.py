@@ -47,7 +47,10 @@ _POISONING = ContextVar("poisoning", default=False)
 
 @contextmanager
 def poisoning() -> Iterator[None]:
-    """Within it traced values that break a rule become NaN: each lane has its own status."""
+    """Within it traced values that break a rule become NaN: each lane has its own status.
+
+    A jitted helper of the user's that makes a set keeps what it was first traced with.
+    """
     token = _POISONING.set(True)
     try:
         yield

@@ -27,7 +27,8 @@ class RESULTS(eqx.Enumeration):
         "The objective or its hypergradient turned non-finite while incentive and play were "
         "finite: `.steps` counts the finite steps. Lower the optimizer's learning rate if "
         "`.history.info.design_step` had grown, the play step size if `play_step` had; else check "
-        "the objective near `.theta` and `.x`."
+        "the objective near `.theta` and `.x`. A regulator without derivatives asks for costs "
+        "up to `smoothing` outside of the incentive set (raised, its error names the direction)."
     )
     nonfinite_start = (
         "The operator or the objective is not finite at the start. Check the user's functions at "

@@ -82,8 +82,8 @@ def from_adjacency(adjacency: ArrayLike, *, weights: ArrayLike | None = None) ->
             "`from_adjacency(adjacency)` needs a square matrix of at least two players, got shape "
             f"{heard.shape}"
         )
-    if not np.isfinite(heard.astype(float)).all():
-        raise ValueError("`from_adjacency(adjacency)` needs finite entries")
+    if not (np.isfinite(heard.astype(float)) & (heard >= 0)).all():
+        raise ValueError("`from_adjacency(adjacency)` needs finite entries >= 0")
     heard = (heard != 0) & ~np.eye(len(heard), dtype=bool)
     unreached = _unreached(heard)
     if unreached is not None:
@@ -111,6 +111,10 @@ def from_networkx(graph) -> Graph:
         >>> int(ix.graphs.from_networkx(networkx.path_graph(4)).messages)
         6
     """
+    if not (hasattr(graph, "is_multigraph") and not graph.is_multigraph()):
+        raise TypeError(
+            f"`from_networkx(graph)` needs a `networkx.Graph` or `networkx.DiGraph`, got {graph!r}"
+        )
     index = {node: k for k, node in enumerate(graph.nodes)}
     heard = np.zeros((len(index), len(index)), bool)
     for start, end in graph.edges:

@@ -118,6 +118,9 @@ def estimate_gradient(
     - `directions`: number of directions that are averaged.
     - `estimator`: "central" has the smaller variance, "forward" asks for one value less a step.
 
+    **Raises** `ValueError` for values that are not finite, naming the direction (under `jit` they
+    show in the estimate), and for a function that does not return one number.
+
     !!! example
 
         In one dimension the central estimate is the difference quotient itself:
@@ -132,6 +135,22 @@ def estimate_gradient(
     delta = _checks.require_positive("estimate_gradient", "smoothing", smoothing)
     _checks.require_one_of("estimate_gradient", "estimator", estimator, ESTIMATORS)
     count = _checks.require_count("estimate_gradient", "directions", directions)
+    theta = jax.tree.map(_checks.as_float, theta)
     drawn = jax.vmap(lambda k: sphere(k, theta))(jax.random.split(key, count))
-    values = jax.vmap(function)(trial_points(theta, drawn, delta, estimator))
+    points = trial_points(theta, drawn, delta, estimator)
+    values = jax.vmap(function)(points)
+    if jnp.ndim(values) != 1:
+        raise ValueError(
+            "`estimate_gradient(function)` needs a function that returns one number, got shape "
+            f"{jnp.shape(values)[1:]}"
+        )
+    if not _checks.is_traced(values) and not jnp.isfinite(values).all():
+        lane = int(jnp.argmin(jnp.isfinite(values)))
+        point = jax.tree.map(lambda leaf: leaf[lane], points)
+        sign = 1 if lane < count else -1
+        direction = jax.tree.map(lambda leaf: sign * leaf[lane % count], drawn)
+        raise ValueError(
+            "`estimate_gradient(function)` needs finite values up to `smoothing` around theta, got "
+            f"{values[lane]} at theta = {point}, in direction {direction}"
+        )
     return two_point_gradient(values, drawn, delta, estimator)

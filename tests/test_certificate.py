@@ -125,6 +125,9 @@ def test_regret_under_a_cap_that_players_share():
     response = ix.best_response(game, None, jnp.array([0.5, 0.25]))
     np.testing.assert_allclose(response.x, [0.75, 0.5], atol=1e-9)
     np.testing.assert_allclose(response.regret, [0.1875, 0.0625], atol=1e-9)
+    falling = ix.AtomicGame(lambda theta, x: -(x**2), cap)
+    response = ix.best_response(falling, None, jnp.array([0.2, 0.1]))
+    np.testing.assert_allclose(response.regret, [0.9**2 - 0.2**2, 0.8**2 - 0.1**2], atol=1e-9)
 
 
 def test_where_the_derivative_does_not_exist_nothing_is_called_stationary():

@@ -323,6 +323,12 @@ def test_one_sided_derivatives_are_those_of_jvp_elsewhere(name):
     assert found.degenerate == 0
 
 
+def test_bounds_that_meet_and_open():
+    game = ix.Game(lambda t, x: x + 1, lambda t: ix.Box(-t, t))
+    opening = ix.directional_derivative(game, jnp.zeros(1), jnp.ones(1))
+    np.testing.assert_allclose(opening.value, [-1.0])
+
+
 def test_a_direction_of_another_shape_is_refused():
     game = ix.Game(lambda t, x: x - t, ix.NonNegative())
     with pytest.raises(ValueError, match=r"directional_derivative\(direction\)"):

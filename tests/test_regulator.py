@@ -291,13 +291,12 @@ def test_black_box_and_its_own_errors():
         ix.regulate(partial, start, fees, scheme, steps=1, key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("estimator", ["central", "forward"])
-def test_costs_that_are_not_defined_outside_are_told_with_the_direction(estimator):
+def test_costs_that_are_not_defined_outside_are_told_with_the_direction():
     game = ix.Game(lambda theta, x: x - theta, ix.Reals())
     problem = ix.DesignProblem(
         game, lambda theta, x: jnp.sum(jnp.sqrt(theta) + x), ix.Box(jnp.zeros(2), 1.0)
     )
-    scheme = ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.05, estimator=estimator)
+    scheme = ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.05)
     with pytest.raises(ix.DesignFailure) as caught:
         ix.design(problem, 0.2 * jnp.ones(2), scheme, steps=200, key=jax.random.key(0))
     words = str(caught.value)
@@ -306,6 +305,45 @@ def test_costs_that_are_not_defined_outside_are_told_with_the_direction(estimato
     point = words.split("theta = ")[1].split(",", maxsplit=1)[0]
     assert "-" in point  # outside of the set
     assert caught.value.solution.steps > 0
+    with pytest.raises(ValueError, match="in direction"):
+        ix.smoothing.estimate_gradient(
+            lambda t: jnp.log(t[0]), jnp.array([0.1]), jax.random.key(0), smoothing=0.5
+        )
+    with pytest.raises(ValueError, match="in direction"):
+        ix.goldstein_measure(
+            problem, 0.05 * jnp.ones(2), smoothing=0.1, key=jax.random.key(0), samples=8
+        )
+
+
+def test_strategies_belong_to_the_incentive_that_is_returned():
+    game = ix.AtomicGame(lambda th, x: x**2 + x * (0.2 * x.sum() - th), ix.Box(-10.0, 10.0))
+    problem = ix.DesignProblem(game, None, ix.Box(0.0, 5.0))
+    scheme = ix.ZerothOrderRegulator(
+        smoothing=0.1,
+        step_size=0.02,
+        seeking=ix.ConsensusSeeking(ix.graphs.ring(5), 0.1),
+        inner_steps=5000,
+        inner_tol=1e-6,
+    )
+    found = ix.design(
+        problem, jnp.array(1.0), scheme, x0=jnp.zeros(5), steps=4, key=jax.random.key(0)
+    )
+    assert found.residual <= 1e-6
+    assert found.history.info.design_step[-1] > 1e-3
+
+
+def test_players_on_sets_of_their_own_and_sets_that_couple_them():
+    """A player on a box beside one on a simplex, as one polyhedron; a simplex over both."""
+    rows = jnp.array([[0.0, 1.0, 1.0]])
+    beside = ix.Polyhedron(equality=(rows, jnp.ones(1)), lower=0.0, upper=2.0)
+    game = ix.Game(lambda t, x: x - t, beside)
+    t = jnp.array([0.5, 0.9, 0.3])
+    method = ix.ConsensusSeeking(ix.graphs.complete(2), 0.3, sizes=[1, 2])
+    found = ix.solve_equilibrium(game, t, method=method)
+    np.testing.assert_allclose(found.x, [0.5, 0.8, 0.2], atol=1e-7)
+    for coupled in (ix.Simplex(3), ix.Polyhedron(equality=(jnp.ones((1, 3)), jnp.ones(1)))):
+        with pytest.raises(ValueError, match="product over players"):
+            ix.solve_equilibrium(ix.Game(lambda t, x: x - t, coupled), t, method=method)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +356,12 @@ def test_costs_that_are_not_defined_outside_are_told_with_the_direction(estimato
         (
             lambda: ix.graphs.from_adjacency([[0, 1], [1, 0]], weights=[[0.5, 0.5], [0.4, 0.6]]),
             "doubly stochastic",
+        ),
+        (
+            lambda: ix.ZerothOrderRegulator(
+                smoothing=0.1, step_size=0.1, inner_steps=lambda k: 0 * k
+            ),
+            "at least one step",
         ),
         (lambda: ix.ZerothOrderRegulator(smoothing=0.0, step_size=0.1), "smoothing > 0, got 0"),
         (

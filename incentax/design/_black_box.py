@@ -75,17 +75,25 @@ def regulate(
     theta = inside("regulate", "theta0", theta0, incentive_set)
     iterate = theta
     draw, move = eqx.filter_jit(scheme.draw), eqx.filter_jit(scheme.move)
-    calls, rows = 0, []
+    calls, players, rows = 0, 0, []
 
     def costs_at(number: int, point: PyTree, direction: PyTree | None) -> np.ndarray:
-        nonlocal calls
+        nonlocal calls, players
         calls += 1
         try:
-            costs = np.asarray(black_box(jax.random.fold_in(key, number), point), float)
+            returned = black_box(jax.random.fold_in(key, number), point)
         except Exception as error:
             error.add_note(f"raised by the black box at theta = {point}")
             raise
-        if costs.ndim != 1 or not np.isfinite(costs).all():
+        costs = np.asarray(returned)
+        numbers = np.issubdtype(costs.dtype, np.floating) or np.issubdtype(costs.dtype, np.integer)
+        if not numbers or costs.ndim != 1 or costs.size != (players or costs.size):
+            raise ValueError(
+                "`regulate(black_box)` needs real costs of shape (players,), the same at every "
+                f"call, got {returned!r} at theta = {point}"
+            )
+        players, costs = costs.size, costs.astype(float)
+        if not np.isfinite(costs).all():
             where = "" if direction is None else f", in direction {direction}"
             raise ValueError(
                 "`regulate(black_box)` needs finite costs, one a player, up to `smoothing` outside "
@@ -101,7 +109,8 @@ def regulate(
         for lane in range(lanes):
             point = jax.tree.map(lambda leaf, lane=lane: leaf[lane], trials)
             number = (lane - 1) % scheme.directions
-            direction = jax.tree.map(lambda leaf, n=number: leaf[n], directions)
+            sign = 1 if lane <= scheme.directions else -1
+            direction = jax.tree.map(lambda leaf, n=number, s=sign: s * leaf[n], directions)
             paid.append(costs_at(step * lanes + lane, point, direction if lane else None))
         values = jnp.asarray(np.sum(paid[1:], axis=1), jax.tree.leaves(theta)[0].dtype)
         iterate, theta, _, distance = move(

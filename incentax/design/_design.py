@@ -125,6 +125,7 @@ def start(
     if scheme.needs_key and key is None:
         raise ValueError("`design(key=...)` needs a key for a scheme with noise, got None")
     theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
+    scheme.check(problem, theta, x)
     return _start(problem, theta, scheme, x)
 
 
@@ -239,7 +240,8 @@ def finish(
 def _finish(
     problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
 ) -> DesignSolution:
-    theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
+    state = scheme.conclude(problem, progress.state, progress.steps)
+    theta, x = state.theta, scheme.strategy(problem, state)
     objective, residual = problem.objective(theta, x), natural_residual(problem.game, theta, x)
     # The user's functions may fail at the very last pair.
     verdict = RESULTS.where(

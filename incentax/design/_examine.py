@@ -131,7 +131,7 @@ def examine(
     held = steepest <= 1e-3 * parts
     # At a kink the gradient jumps however short the step; elsewhere its change shrinks with it.
     kinked = (jumps[1] > 0.3 * jumps[0]) & (jumps[1] > 0.1 * norm)
-    good = jnp.isfinite(at.objective) & held & (zero | kinked)
+    good = jnp.isfinite(at.objective) & held & (zero | kinked | ~exists)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
     ending = ENDINGS.where(zero, at_rest, ENDINGS.kink)
     ending = ENDINGS.where(exists, ending, ENDINGS.no_derivative)

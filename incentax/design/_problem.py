@@ -80,7 +80,7 @@ class DesignProblem(eqx.Module):
             warnings.warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
                 "Going on.",
-                stacklevel=3,
+                stacklevel=4,
             )
         return theta, x
 

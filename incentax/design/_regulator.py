@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, require_one_of, require_positive
+from .._checks import is_traced, require, require_count, require_one_of, require_positive
 from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import AbstractDynamics, as_schedule, Schedule
 from ..equilibrium import find_equilibrium, natural_residual
@@ -45,13 +45,16 @@ class RegulatorInfo(AbstractInfo):
 
     - `design_step`, `play_step`: distances that `theta` and `x` moved.
     - `largest_cost`: `max |F(theta, x)|`.
-    - `objective`: the social cost (or the regulator's own objective) where agents stand at `theta`,
-      and `player_costs`, each player's part of it, where the game knows them.
+    - `objective`: the social cost (or the regulator's own objective) where agents stand at the
+      `theta` before the step, and `player_costs`, each player's part of it, where the game knows
+      them.
     - `gradient`: norm of the estimated gradient, the pull back to the incentive set included.
     - `distance`: of the iterate to the incentive set.
     - `inner_residual`: largest distance of the agents from equilibrium over the incentives tried.
     - `inner_steps`: of the agents' play in this step.
-    - `oracle_calls`, `messages`: so far: costs asked for, and messages between agents.
+    - `oracle_calls`: so far: costs asked for by the estimates; those at `theta` are the history's.
+    - `messages`: so far: between agents, at all incentives; inner loops run side by side, each
+      until the slowest has ended.
     """
 
     design_step: Float[Array, ""]
@@ -94,8 +97,9 @@ class ZerothOrderRegulator(AbstractScheme):
 
     **Raises** `ValueError` for a smoothing or tolerance that is not positive, and counts below 1.
 
-    Deviations from the source: several directions, the central estimator, and an extra inner loop
-    at the projected `theta`, so that `x` and its residual belong to what is returned.
+    Deviations from the source: several directions, the central estimator, and a further inner loop
+    side by side with the others at the projected `theta`, for the history; after the last step it
+    runs once more, so that `x` and its residual belong to what is returned.
 
     !!! example
 
@@ -138,6 +142,9 @@ class ZerothOrderRegulator(AbstractScheme):
         if not callable(inner_steps):
             inner_steps = require_count(owner, "inner_steps", inner_steps)
         self.inner_steps = as_schedule(owner, "inner_steps", inner_steps)
+        begins = self.inner_steps(0)
+        rule = f"`{owner}(inner_steps=...)` needs at least one step"
+        self.smoothing = require(self.smoothing, jnp.asarray(begins) >= 1, rule, begins)
         if inner_tol is not None and not callable(inner_tol):
             inner_tol = require_positive(owner, "inner_tol", inner_tol)
         self.inner_tol = None if inner_tol is None else as_schedule(owner, "inner_tol", inner_tol)
@@ -183,6 +190,23 @@ class ZerothOrderRegulator(AbstractScheme):
         )
         theta = incentive_set.project(iterate)
         return iterate, theta, tree_norm(gradient), tree_norm(tree_subtract(iterate, theta))
+
+    def check(self, problem: DesignProblem, theta: PyTree, x: Array) -> None:
+        if self.seeking is not None:
+            self.seeking.check(problem.game, theta, x)
+
+    def conclude(
+        self, problem: DesignProblem, state: AbstractSchemeState, count: Array
+    ) -> RegulatorState:
+        assert isinstance(state, RegulatorState)
+
+        def first(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: leaf[:1], tree)
+
+        here = jax.tree.map(lambda leaf: leaf[None], state.theta)
+        play, x, _, _ = self._settle(problem, here, first(state.play), count)
+        play = jax.tree.map(lambda all_, one: all_.at[:1].set(one), state.play, play)
+        return eqx.tree_at(lambda s: (s.play, s.x), state, (play, x[0]))
 
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> RegulatorState:
         lanes = 1 + (2 * self.directions if self.estimator == "central" else self.directions + 1)
@@ -238,7 +262,8 @@ class ZerothOrderRegulator(AbstractScheme):
     ) -> str:
         """At which incentive costs are not finite, and in which direction it was tried."""
         assert isinstance(state, RegulatorState)
-        assert key is not None
+        if key is None:
+            return ""
         directions, values, trials = _tried(self, problem, state, count, key)
         bad = jnp.flatnonzero(~jnp.isfinite(values))
         if not bad.size:
@@ -249,7 +274,8 @@ class ZerothOrderRegulator(AbstractScheme):
         # The last value of a forward step is the iterate's own.
         if 0 < lane <= len(values) - 1 - (self.estimator == "forward"):
             number = (lane - 1) % self.directions
-            direction = jax.tree.map(lambda leaf: leaf[number], directions)
+            sign = 1 if lane <= self.directions else -1
+            direction = jax.tree.map(lambda leaf: sign * leaf[number], directions)
             where = f", `smoothing` away in direction {direction}"
         return (
             f"Costs are not finite at theta = {point}{where}: they need to be defined up to "
@@ -270,7 +296,7 @@ class ZerothOrderRegulator(AbstractScheme):
     ) -> tuple[PyTree, Array, Array, Array]:
         """Where agents stand under each incentive: states, strategies, residuals, steps."""
         game, seeking = problem.game, self.seeking
-        most = jnp.asarray(self.inner_steps(count)).astype(jnp.int32)
+        most = jnp.maximum(jnp.asarray(self.inner_steps(count)).astype(jnp.int32), 1)
         tol = None if self.inner_tol is None else self.inner_tol(count)
         if seeking is None:
 

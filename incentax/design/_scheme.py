@@ -97,6 +97,17 @@ class AbstractScheme(eqx.Module):
     def strategy(self, problem: DesignProblem, state: AbstractSchemeState) -> Array:
         """The agents' strategy in a state."""
 
+    def check(self, problem: DesignProblem, theta: PyTree, x: Array) -> None:
+        """Raises `ValueError` for a problem that the scheme cannot solve; before compilation."""
+        del problem, theta, x
+
+    def conclude(
+        self, problem: DesignProblem, state: AbstractSchemeState, count: Array
+    ) -> AbstractSchemeState:
+        """The state after the last step, made ready to be returned."""
+        del problem, count
+        return state
+
     def explain(
         self,
         problem: DesignProblem,

@@ -70,7 +70,8 @@ def equilibria(
 
     Newton's method ([`Newton`][]) finds stable and unstable ones alike; play from the same starts,
     all side by side, tells their basins; play from close by tells which are stable. What is found
-    is a lower bound of what there is. Liu et al. (2022), section 6, Case I.
+    is a lower bound of what there is. Costs should be of a size near 1: residuals count in their
+    unit. Liu et al. (2022), section 6, Case I.
 
     **Arguments:**
 
@@ -116,7 +117,7 @@ def equilibria(
     ends, left = _play(game, theta, begun, method)
     known = _distinct(game, theta, jnp.concatenate([ends, begun]))
     points, residuals, row_of, chosen = known.points, known.residuals, known.row_of, known.chosen
-    isolated, size = known.isolated, known.size
+    isolated, size = known.isolated, known.sizes[:starts]
     if not chosen:
         raise ValueError(
             "`equilibria(game, theta)` needs a game with an equilibrium that can be found, got "
@@ -149,18 +150,20 @@ class _Distinct(NamedTuple):
     isolated: np.ndarray
     row_of: np.ndarray
     chosen: list[int]
-    size: float
+    sizes: np.ndarray
 
 
 def _distinct(game: AbstractGame, theta: PyTree, starts: Array) -> _Distinct:
     points, residuals, values, isolated = (np.asarray(p) for p in _settle(game, theta, starts))
-    size = 1 + np.max(np.abs(np.where(np.isfinite(points), points, 0)), initial=0.0)
-    steep = 1 + np.max(np.abs(np.where(np.isfinite(values), values, 0)), initial=0.0)
+    flat = np.abs(points).reshape(len(points), -1), np.abs(values).reshape(len(points), -1)
+    sizes, steeps = (1 + part.max(axis=1) for part in flat)  # NaN where a point is
+    least = max(1e-8, 100 * float(np.finfo(points.dtype).eps))
     chosen: list[int] = []
     row_of = np.full(len(points), -1)
     for index in np.argsort(residuals, kind="stable"):
-        if not residuals[index] <= 1e-8 * max(size, steep):
-            break
+        size, steep = sizes[index], steeps[index]
+        if not residuals[index] <= least * max(size, steep):
+            continue
         for row, other in enumerate(chosen):
             same = np.abs(points[index] - points[other]).max() <= _SAME * size
             # Throughout a continuum of equilibria of a monotone game costs are the same.
@@ -171,7 +174,7 @@ def _distinct(game: AbstractGame, theta: PyTree, starts: Array) -> _Distinct:
         else:
             row_of[index] = len(chosen)
             chosen.append(int(index))
-    return _Distinct(points, residuals, isolated, row_of, chosen, float(size))
+    return _Distinct(points, residuals, isolated, row_of, chosen, sizes)
 
 
 def other_equilibria(
@@ -181,7 +184,8 @@ def other_equilibria(
     begun = _draw(game, theta, x, jax.random.split(key, starts), 10.0)
     known = _distinct(game, theta, jnp.concatenate([x[None], begun]))
     others = [index for index in known.chosen if known.row_of[index] != known.row_of[0]]
-    return known.points[others]
+    away = np.abs(known.points[others] - np.asarray(x)).reshape(len(others), -1).max(axis=1)
+    return known.points[others][away > _SAME * known.sizes[others]]
 
 
 @eqx.filter_jit
@@ -256,11 +260,12 @@ def _stable(
     key: PRNGKeyArray,
 ) -> Array:
     """Whether play from around each equilibrium ends no farther away than it began."""
-    project = game.strategies(theta).project
 
     def one(x: Array, key: PRNGKeyArray) -> Array:
-        nudge = _NUDGE * (1 + jnp.max(jnp.abs(x)))
-        start = project(x + nudge * jax.random.normal(key, x.shape, x.dtype))
+        # Towards a random point of the set: never outside of it, and off every bound.
+        far = _draw(game, theta, x, key[None], 1.0)[0]
+        nudge = _NUDGE * (1 + jnp.max(jnp.abs(x))) / jnp.maximum(jnp.max(jnp.abs(far - x)), 1e-12)
+        start = x + jnp.minimum(nudge, 0.5) * (far - x)
         end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)
         away = jnp.max(jnp.abs(end - x))
         return away <= 2 * jnp.maximum(jnp.max(jnp.abs(start - x)), 1e-6)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from .._checks import require_count, require_positive
+from .._checks import is_traced, require_count, require_positive
 from ..design import DesignProblem
 from ..equilibrium import find_equilibrium, known_entropic
 from ..smoothing import moreau_gradient, sphere, trial_points, two_point_gradient
@@ -63,7 +63,14 @@ def goldstein_measure(
     samples = require_count("goldstein_measure", "samples", samples, 2)
     inner = problem.incentive_set.project(theta)
     _, x = problem.at_door("goldstein_measure", ("theta", "x0"), inner, x0)
-    return _measure(problem, theta, x, delta, key, samples, known_entropic(problem.game))
+    found, bad = _measure(problem, theta, x, delta, key, samples, known_entropic(problem.game))
+    if not is_traced(bad) and bad >= 0:
+        direction = sphere(jax.random.split(key, samples)[int(bad)], theta)
+        raise ValueError(
+            "`goldstein_measure(problem)` needs costs that are finite up to `smoothing` around "
+            f"theta, got others {float(delta):g} away in direction {direction}"
+        )
+    return found
 
 
 @eqx.filter_jit
@@ -75,7 +82,9 @@ def _measure(
     key: PRNGKeyArray,
     samples: int,
     entropic: bool | None,
-) -> GoldsteinMeasure:
+) -> tuple[GoldsteinMeasure, Array]:
+    """The measure, and the number of the first sample that is not finite, or -1."""
+
     def value(point: PyTree) -> Array:
         reached, _, _ = find_equilibrium(problem.game, point, x, None, 1e-10, 20_000, entropic)
         return problem.objective(point, reached)
@@ -89,4 +98,6 @@ def _measure(
     pull, unravel = ravel_pytree(moreau_gradient(problem.incentive_set, theta, delta))
     gradient = jnp.mean(draws, axis=0) + pull
     error = jnp.sqrt(jnp.sum(jnp.var(draws, axis=0, ddof=1)) / samples)
-    return GoldsteinMeasure(jnp.linalg.norm(gradient), error, unravel(gradient))
+    fine = jnp.all(jnp.isfinite(draws), axis=1)
+    bad = jnp.where(jnp.all(fine), -1, jnp.argmin(fine).astype(jnp.int32))
+    return GoldsteinMeasure(jnp.linalg.norm(gradient), error, unravel(gradient)), bad

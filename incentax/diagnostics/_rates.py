@@ -80,5 +80,5 @@ def fit_rate(
     key = jax.random.key(0) if key is None else key
     chosen = jax.random.randint(key, (draws, seeds), 0, seeds)
     exponents = jax.lax.map(lambda rows: fit(jnp.mean(runs[rows], axis=0))[0], chosen)
-    low, high = jnp.quantile(exponents, jnp.asarray([0.025, 0.975], dtype))
+    low, high = jnp.nanquantile(exponents, jnp.asarray([0.025, 0.975], dtype))
     return RateFit(exponent, constant, low, high)

@@ -21,6 +21,11 @@ class DynamicsState(eqx.Module):
 class AbstractDynamics(eqx.Module):
     """A way for agents to move, one step at a time; the state is any pytree."""
 
+    def check(self, game: AbstractGame, theta: PyTree, x: Array) -> None:
+        """Raises `ValueError` for a game that these agents cannot play; before compilation, where
+        all is known."""
+        del game, theta, x
+
     @abc.abstractmethod
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> PyTree:
         """The state at the strategy `x`."""

@@ -86,7 +86,7 @@ class ConsensusSeeking(AbstractDynamics):
                 )
 
     def init(self, game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, "players *x"]:
-        self._check(game, theta, x)
+        self.check(game, theta, x)
         return jnp.broadcast_to(x, (self.graph.players, *x.shape))
 
     def resume(self, game: AbstractGame, theta: PyTree, state: Array) -> Array:
@@ -137,7 +137,7 @@ class ConsensusSeeking(AbstractDynamics):
         size = flat.shape[1]
         return flat[self._owner(size), jnp.arange(size)].reshape(estimates.shape[1:])
 
-    def _check(self, game: AbstractGame, theta: PyTree, x: Array) -> None:
+    def check(self, game: AbstractGame, theta: PyTree, x: Array) -> None:
         players = self.graph.players
         if self.owner is None and (x.ndim == 0 or x.shape[0] != players):
             raise ValueError(
@@ -150,12 +150,18 @@ class ConsensusSeeking(AbstractDynamics):
                 f"shape {x.shape}, got {self.owner.size}"
             )
         strategies = game.strategies(theta)
-        coupled = isinstance(strategies, Polyhedron)
+        coupled = False
+        if isinstance(strategies, Polyhedron):
+            rows = jnp.concatenate([strategies.equality[0], strategies.inequality[0]])
+            if not is_traced(rows):
+                owner = np.asarray(self._owner(x.size))
+                coupled = any(len(set(owner[row != 0])) > 1 for row in np.asarray(rows))
         if isinstance(strategies, Simplex) and not is_traced(strategies.blocks.ids):
             ids, owner = np.asarray(strategies.blocks.ids), np.asarray(self._owner(x.size))
             coupled = any(len(set(owner[ids == block])) > 1 for block in set(ids.tolist()))
         if coupled:
             raise ValueError(
                 "`ConsensusSeeking(graph)` needs a strategy set that is a product over players "
-                f"(`ix.Box`, or `ix.Simplex` with blocks of one player each), got {strategies}"
+                "(`ix.Box`, or `ix.Simplex` and `ix.Polyhedron` whose blocks and rows are of one "
+                f"player each), got {strategies}"
             )

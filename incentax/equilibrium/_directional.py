@@ -9,7 +9,7 @@ from .._checks import as_float
 from .._results import RESULTS
 from ..games import AbstractGame, hold_captured
 from ..sensitivity import Implicit
-from ..sets import finite_max, LinearConstraints, positive, Rows, solve_kkt
+from ..sets import finite_max, LinearConstraints, Pairs, positive, Rows, solve_kkt
 from ._door import strategy_at_door
 from ._newton import jacobian_of
 from ._solve import find_equilibrium, known_entropic, raise_unless_successful
@@ -81,6 +81,7 @@ def directional_derivative(
             "`directional_derivative(direction)` needs the structure and shapes of theta, "
             f"{shapes[0]}, got {shapes[1]}"
         )
+    direction = jax.tree.map(lambda d, t: d.astype(t.dtype), direction, theta)
     given = x is not None
     x = strategy_at_door("directional_derivative", "x", game, theta, x)
     game = hold_captured(game, theta, x)
@@ -109,12 +110,17 @@ def _derive(
     # Both sides in their own unit: the answer is positively homogeneous.
     unit = positive(jnp.max(jnp.abs(jacobian.diagonal()), initial=0.0))
     sizes = [finite_max(part) for part in (force / unit, cone.lower, cone.upper)]
-    levels = [finite_max(part) for part in (cone.equality_level, cone.inequality_level)]
+    used = jnp.any(cone.inequality != 0, axis=1)
+    rooms = jnp.where(used, cone.inequality_level, 0)
+    levels = [finite_max(part) for part in (cone.equality_level, rooms)]
     size = positive(jnp.max(jnp.stack([*sizes, *levels])))
     cone = eqx.tree_at(
         lambda c: (c.lower, c.upper, c.equality_level, c.inequality_level),
         cone,
         replace_fn=lambda level: level / size,
+    )
+    cone = eqx.tree_at(
+        lambda c: c.inequality_level, cone, jnp.where(used, cone.inequality_level, 1)
     )
     jacobian, force = jacobian.scaled(1 / unit), force / (unit * size)
     _, apply = jax.linearize(lambda x: game.operator(theta, x), x)
@@ -125,7 +131,8 @@ def _derive(
     point, residual, steps = solve_kkt(
         lambda v: (operator(v), jacobian), operator, cone, jnp.zeros_like(force), tol=1e-10
     )
-    solved = RESULTS.where(residual <= 1e-8, solved, RESULTS.max_steps_reached)
+    aim = max(1e-8, 100 * float(jnp.finfo(x.dtype).eps))
+    solved = RESULTS.where(residual <= aim, solved, RESULTS.max_steps_reached)
     value = (size * point.x).reshape(x.shape)
     return DirectionalDerivative(value, x, residual, degenerate, steps, solved)
 
@@ -137,8 +144,8 @@ def _critical_cone(
     strategies = game.strategies(theta)
     at, flat = strategies.constraints(x), x.ravel()
     value = game.operator(theta, x)
-    pairs = strategies.pairs(x, value)
     y, z = strategies.multipliers(x, value)
+    pairs = Pairs(at, flat, value.ravel(), (y, z))
 
     def conditions(theta: PyTree):
         now = game.strategies(theta).constraints(x)
@@ -150,12 +157,13 @@ def _critical_cone(
     _, (force, lower, upper, level, room) = jax.jvp(conditions, (theta,), (direction,))
     close = jnp.sqrt(jnp.finfo(x.dtype).eps)
     on_lower, on_upper = pairs.above <= close, pairs.below <= close
-    held = (jnp.abs(pairs.pull) > close) | ~pairs.thick
-    lower = jnp.where(on_lower, lower, jnp.where(on_upper & held, upper, -jnp.inf))
-    upper = jnp.where(on_upper, upper, jnp.where(on_lower & held, lower, jnp.inf))
-    bounds = lower, jnp.maximum(lower, upper)
+    # Which bound bears the pull is told by its sign, where they meet too.
+    held_low, held_high = on_lower & (pairs.pull > close), on_upper & (pairs.pull < -close)
+    least = jnp.where(held_high, upper, jnp.where(on_lower, lower, -jnp.inf))
+    most = jnp.where(held_low, lower, jnp.where(on_upper, upper, jnp.inf))
+    bounds = least, most
     rows = at.inequality
-    if not len(rows):
+    if not len(rows):  # then equalities keep their structure
         return (
             LinearConstraints(*bounds, at.equality, level, rows, room),
             force,

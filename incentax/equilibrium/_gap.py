@@ -101,36 +101,29 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
     lower, upper = constraints.lower.reshape(x.shape), constraints.upper.reshape(x.shape)
     equality = constraints.equality.dense(x.dtype), constraints.equality_level
     inequality = constraints.inequality, constraints.inequality_level
-    coupled = equality[1].size + inequality[1].size > 0
     costs = game.cost(theta, x)
 
-    def own_set(player: Array) -> AbstractStrategySet:
-        if not coupled:
-            return Box(lower[player], upper[player])
-
-        def own_rows(rows: Array, level: Array) -> tuple[Array, Array]:
-            split = rows.reshape(len(rows), len(x), x.size // len(x))
-            own = split[:, player]
-            return own, level - rows @ x.ravel() + own @ x[player].ravel()
-
-        return Polyhedron(
-            equality=own_rows(*equality),
-            inequality=own_rows(*inequality),
-            lower=lower[player].ravel(),
-            upper=upper[player].ravel(),
-        )
+    def own_bounds(player: Array) -> tuple[Array, Array]:
+        """What the others leave the player; rows belong to a flat x, of one entry a player."""
+        low, high = lower[player], upper[player]
+        for (rows, level), both in ((equality, True), (inequality, False)):
+            if level.size:
+                own = rows[:, player]
+                end = (level - rows @ x + own * x[player]) / jnp.where(own == 0, 1, own)
+                above, below = (own > 0) | (both & (own != 0)), (own < 0) | (both & (own != 0))
+                high = jnp.minimum(high, jnp.min(jnp.where(above, end, jnp.inf)))
+                low = jnp.maximum(low, jnp.max(jnp.where(below, end, -jnp.inf)))
+        return low, jnp.maximum(low, high)
 
     def respond(player: Array) -> tuple[Array, Array]:
         def own_cost(own: Array) -> Array:
-            return game.cost(theta, x.at[player].set(own.reshape(x.shape[1:])))[player]
+            return game.cost(theta, x.at[player].set(own))[player]
 
-        alone = Game(lambda _, own: jax.grad(own_cost)(own), own_set(player))
-        start = x[player].ravel() if coupled else x[player]
-        own, _, result = find_equilibrium(alone, None, start, Newton(), None, 150)
-        own = own.reshape(x.shape[1:])
-        low, high = lower[player], upper[player]
+        low, high = own_bounds(player)
+        alone = Game(lambda _, own: jax.grad(own_cost)(own), Box(low, high))
+        own, _, result = find_equilibrium(alone, None, x[player], Newton(), None, 150)
         # Where a cost is not convex its least value may lie at a bound.
-        ends = [] if coupled else [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
+        ends = [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
         tried = jnp.stack([own, *ends, x[player]])
         values = jax.vmap(own_cost)(tried)
         best = jnp.argmin(values)

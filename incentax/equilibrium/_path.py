@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._checks import as_float, require, require_positive
+from .._checks import as_float, is_traced, require, require_positive
 from .._results import RESULTS
 from ..games import AbstractGame, QuantalResponse
 from ._door import strategy_at_door
@@ -69,16 +69,22 @@ def quantal_path(
     etas = require(etas, etas.ndim == 1, rule, jnp.asarray(etas.ndim))
     epsilon = require_positive("quantal_path", "epsilon", epsilon, strictly=False)
     x = strategy_at_door("quantal_path", "x0", QuantalResponse(game, 1.0), theta, x0)
-    return raise_unless_successful(_follow(game, theta, etas, epsilon, x), throw)
+    entropic = None if is_traced(epsilon) else bool(jnp.all(epsilon == 0))
+    return raise_unless_successful(_follow(game, theta, etas, epsilon, x, entropic), throw)
 
 
 @eqx.filter_jit
 def _follow(
-    game: AbstractGame, theta: PyTree, etas: Array, epsilon: Array, start: Array
+    game: AbstractGame,
+    theta: PyTree,
+    etas: Array,
+    epsilon: Array,
+    start: Array,
+    entropic: bool | None,
 ) -> QuantalPath:
     def one(x: Array, eta: Array):
         quantal = QuantalResponse(game, eta, epsilon=epsilon)
-        found, steps, result = find_equilibrium(quantal, theta, x, None, None, 100_000)
+        found, steps, result = find_equilibrium(quantal, theta, x, None, None, 100_000, entropic)
         residuals = natural_residual(quantal, theta, found), natural_residual(game, theta, found)
         return found, (found, *residuals, steps, result == RESULTS.successful)
 

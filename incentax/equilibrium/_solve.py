@@ -94,6 +94,8 @@ def solve_equilibrium(
     if throw or not is_traced(theta):  # else a lane that is not finite has its own status
         theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
     x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
+    if isinstance(method, AbstractDynamics):
+        method.check(game, theta, x)
     game = hold_captured(game, theta, x)
     return raise_unless_successful(
         _solve(game, theta, x, method, level, max_steps, sensitivity, known_entropic(game)), throw

@@ -25,7 +25,7 @@ class Pullback(eqx.Module):
 
     - `theta`: like the incentive.
     - `residual`: true relative residual `||A^T w - b|| / ||b||` of the system on the face (where
-      the face takes nothing of the cotangent but rounding, relative to 1e-8 of that).
+      the face takes nothing of the cotangent but rounding, relative to `sqrt(eps)` of that).
     - `degenerate`: number of active constraints without a multiplier, see `AbstractFace`.
     - `memory`: for the next solve.
     """

@@ -54,7 +54,9 @@ class Implicit(AbstractSensitivity):
 
     **Raises** `ValueError` for an unknown solver, or for "aggregate" and a game without one.
 
-    A solver's own word for its success is not used: the residual is computed anew.
+    A solver's own word for its success is not used: the residual is computed anew. Derivatives
+    through `.x` of [`solve_equilibrium`][] are NaN where it is above 1e-2: the system has no
+    solution (then there is no derivative), or an iterative solver was stopped before it had one.
 
     !!! example
 
@@ -124,7 +126,8 @@ class Implicit(AbstractSensitivity):
             _, pull_carried = jax.vjp(lambda theta: carried(game, theta), theta)
             (theta_cotangent,) = pull_carried((dx, cotangent))
         # Rounding alone may be left of a cotangent that the face takes nothing of.
-        least = 1e-8 * jnp.linalg.norm((face.scale * cotangent).ravel())
+        eps = jnp.finfo(x.dtype).eps
+        least = jnp.sqrt(eps) * jnp.linalg.norm((face.scale * cotangent).ravel())
         residual = _relative(system.complete(pulled, w) - right_side, right_side, least)
         return Pullback(theta_cotangent, residual, face.degenerate, memory)
 
@@ -169,7 +172,8 @@ class Implicit(AbstractSensitivity):
                 return w  # cut off on purpose
             # A system without a solution says that there is no derivative: never zero for that.
             left, size = (jnp.linalg.norm(v.ravel()) for v in (apply(w) - right_side, right_side))
-            rounding = 100 * jnp.finfo(x.dtype).eps
+            # Of a cotangent that the face takes nothing of, rounding arrives.
+            rounding = jnp.sqrt(jnp.finfo(x.dtype).eps)
             return jnp.where(left <= jnp.maximum(_NO_SOLUTION * size, rounding), w, jnp.nan)
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
