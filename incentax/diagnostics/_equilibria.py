@@ -184,7 +184,7 @@ def other_equilibria(
     begun = _draw(game, theta, x, jax.random.split(key, starts), 10.0)
     known = _distinct(game, theta, jnp.concatenate([x[None], begun]))
     others = [index for index in known.chosen if known.row_of[index] != known.row_of[0]]
-    away = np.abs(known.points[others] - np.asarray(x)).reshape(len(others), -1).max(axis=1)
+    away = np.abs(known.points[others] - np.asarray(x)).reshape(len(others), x.size).max(axis=1)
     return known.points[others][away > _SAME * known.sizes[others]]
 
 
