@@ -283,7 +283,7 @@ _DEGENERATE = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow) if n in ("polyhedron", "aggregate") else n
+        n if n in ("box", "simplex") else pytest.param(n, marks=pytest.mark.slow)
         for n in _DEGENERATE
     ],
 )
@@ -335,7 +335,7 @@ def test_a_direction_of_another_shape_is_refused():
         ix.directional_derivative(game, jnp.ones(2), jnp.ones(3))
 
 
-@pytest.mark.parametrize("kind", ["box", "polyhedron"])
+@pytest.mark.parametrize("kind", ["box", pytest.param("polyhedron", marks=pytest.mark.slow)])
 def test_a_lane_without_a_strategy_set_has_a_status_and_no_derivative(kind):
     def strategies(theta):
         if kind == "box":
