@@ -291,12 +291,13 @@ def test_black_box_and_its_own_errors():
         ix.regulate(partial, start, fees, scheme, steps=1, key=jax.random.key(0))
 
 
-def test_costs_that_are_not_defined_outside_are_told_with_the_direction():
+@pytest.mark.parametrize("estimator", ["central", pytest.param("forward", marks=pytest.mark.slow)])
+def test_costs_that_are_not_defined_outside_are_told_with_the_direction(estimator):
     game = ix.Game(lambda theta, x: x - theta, ix.Reals())
     problem = ix.DesignProblem(
         game, lambda theta, x: jnp.sum(jnp.sqrt(theta) + x), ix.Box(jnp.zeros(2), 1.0)
     )
-    scheme = ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.05)
+    scheme = ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.05, estimator=estimator)
     with pytest.raises(ix.DesignFailure) as caught:
         ix.design(problem, 0.2 * jnp.ones(2), scheme, steps=200, key=jax.random.key(0))
     words = str(caught.value)

@@ -1,5 +1,6 @@
 """Games with several equilibria: all of them, their basins, and what selects among them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,6 +71,14 @@ def test_a_continuum_of_path_flows_is_one_answer_and_entropy_selects():
     assert (path.residual < 1e-8).all()
     floored = ix.quantal_path(game, toll, jnp.geomspace(1.0, 1e-4, 9), epsilon=1e-3)
     np.testing.assert_allclose(floored.x[-1], largest_entropy, atol=1e-3)
+
+
+def test_an_unstable_equilibrium_on_a_single_bound_is_told_from_a_stable_one():
+    game = ix.Game(lambda theta, x: x**3 - x, ix.Box(jnp.zeros(1), jnp.inf))
+    for seed in range(8):
+        found = ix.equilibria(game, None, starts=8, key=jax.random.key(seed), width=1.0)
+        np.testing.assert_allclose(found.x[:, 0], [1, 0], atol=1e-9)
+        assert found.stable.tolist() == [True, False]
 
 
 def test_a_game_without_equilibrium_is_told():

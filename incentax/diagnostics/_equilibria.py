@@ -77,7 +77,8 @@ def equilibria(
 
     - `game`, `theta`: the game and the incentive.
     - `starts`: number of starts: uniform in blocks of a simplex and between finite bounds, normal
-      elsewhere, with the standard deviation `width`, projected on the strategy set.
+      elsewhere (inwards from a single bound), with the standard deviation `width`, projected on the
+      strategy set.
     - `key`: draws them; a fixed one when left out.
     - `method`: how agents play; when left out projected gradient steps, in a quantal response
       mirror descent, of half the inverse of the largest slope met at the starts.
@@ -206,7 +207,10 @@ def _draw(
         inside = jnp.where(both, lower, 0) + span * jax.random.uniform(
             key_uniform, centre.shape, centre.dtype
         )
-        wide = centre + width * jax.random.normal(key_normal, centre.shape, centre.dtype)
+        offset = width * jax.random.normal(key_normal, centre.shape, centre.dtype)
+        # From a single bound inwards: a projection would put half of the draws on it.
+        wide = jnp.where(jnp.isfinite(upper), upper - jnp.abs(offset), centre + offset)
+        wide = jnp.where(jnp.isfinite(lower), lower + jnp.abs(offset), wide)
         return strategies.project(jnp.where(both, inside, wide))
 
     return jax.vmap(one)(keys)
