@@ -37,8 +37,8 @@ from .design import (
 from .diagnostics import (
     Certificate as Certificate,
     certify as certify,
-    Equilibria as Equilibria,
-    equilibria as equilibria,
+    diagnose as diagnose,
+    Diagnosis as Diagnosis,
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,
 )
@@ -55,6 +55,8 @@ from .equilibrium import (
     BestResponse as BestResponse,
     directional_derivative as directional_derivative,
     DirectionalDerivative as DirectionalDerivative,
+    Equilibria as Equilibria,
+    equilibria as equilibria,
     Equilibrium as Equilibrium,
     gap as gap,
     natural_residual as natural_residual,

@@ -61,6 +61,9 @@ class ENDINGS(eqx.Enumeration):
     kink = (
         "at a kink: an active set changes there, and no direction that was tried around it improves"
     )
+    jump = (
+        "at a jump or a kink: the selected equilibrium changes there, and no shorter step improves"
+    )
     no_derivative = (
         "undecided: no direction that was tried improves, but the objective has no derivative there"
     )

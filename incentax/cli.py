@@ -15,6 +15,7 @@ from ._files import writable_folder, write_json, write_npz, write_text
 from .charging import draw as draw_charging, reproduce as reproduce_charging
 from .figure1 import draw as draw_figure1, Figure1, reproduce as reproduce_figure1
 from .problems import second_best_tolls
+from .rates import draw as draw_rates, reproduce as reproduce_rates
 from .table1 import as_markdown, draw as draw_table1, reproduce as reproduce_table1
 from .toll_run import draw as draw_tolls, run_tolls
 
@@ -22,6 +23,7 @@ RUNS = {"sioux-falls": "second-best tolls on 20 links of Sioux Falls, by design-
 REPRODUCTIONS = {
     "charging": "Du, Meng, Hu (2025), figures 2 to 4: a regulator without derivatives (stand-in)",
     "figure1": "Liu et al. (2022), figure 1: step size settings A to D under noise",
+    "rates": "Theorems 5.4 and 5.5 of Liu et al. (2022), and the regulator's, measured",
     "table1": "Liu et al. (2022), table 1: one loop against two on the emission tax",
 }
 
@@ -74,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument("--steps", type=_count, default=3000, help="steps of every setting")
     reproduce.add_argument("--seeds", type=_count, default=10, help="runs of every setting")
+    reproduce.add_argument(
+        "--rate-steps", type=_count, default=100_000, help="steps of design-and-play of rates"
+    )
+    reproduce.add_argument(
+        "--rate-seeds", type=_count, default=100, help="runs of every experiment of rates"
+    )
     reproduce.add_argument("--paths", type=_count, default=10, help="shortest paths of each pair")
     reproduce.add_argument("--firms", type=_count, default=100, help="number of firms of table1")
     reproduce.add_argument(
@@ -179,6 +187,8 @@ def _reproduce(options: argparse.Namespace) -> int:
         _reproduce_table1(options, folder)
     if "figure1" in wanted:
         _reproduce_figure1(options, folder)
+    if "rates" in wanted:
+        _reproduce_rates(options, folder)
     return 0
 
 
@@ -220,6 +230,19 @@ def _reproduce_table1(options: argparse.Namespace, folder: Path) -> None:
         )
     _console().print(shown)
     _console().print(f"Wrote {folder}/table1.json, table1.md and table1.png")
+
+
+def _reproduce_rates(options: argparse.Namespace, folder: Path) -> None:
+    if options.rate_steps < 100:
+        raise ValueError(f"--rate-steps needs at least 100, two decades, got {options.rate_steps}")
+    with _progress() as report:
+        rates = reproduce_rates(steps=options.rate_steps, seeds=options.rate_seeds, report=report)
+    content = {"options": _options(options), "environment": _environment(), **rates.summary}
+    write_json(folder / "rates.json", content)
+    plots.save(draw_rates(rates), folder / "rates.png")
+    for sentence in rates.summary["findings"]:
+        _console().print(f"- {sentence}")
+    _console().print(f"Wrote {folder}/rates.json and rates.png")
 
 
 def _reproduce_figure1(options: argparse.Namespace, folder: Path) -> None:

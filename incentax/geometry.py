@@ -48,6 +48,11 @@ class AbstractMirrorMap(eqx.Module):
     def mix(self, strategy_set: AbstractStrategySet, state: PyTree, mixing: Array) -> PyTree:
         """The state of `(1 - nu) x + nu centre`; Liu et al. (2022), (4.6)."""
 
+    @property
+    @abc.abstractmethod
+    def smoothness(self) -> Float[Array, ""]:
+        """`H_psi`, the Lipschitz constant of `∇psi`: Liu et al. (2022), section 4.1."""
+
     @abc.abstractmethod
     def divergence(self, p: Array, x: Array) -> Float[Array, ""]:
         """`D(p, x)`, non-negative, 0 where `p = x`."""
@@ -93,6 +98,10 @@ class Euclidean(_AbstractPrimal):
         self, strategy_set: AbstractStrategySet, state: Array, estimate: Array, step_size: Array
     ) -> Array:
         return strategy_set.project(state - step_size * estimate)
+
+    @property
+    def smoothness(self) -> Array:
+        return jnp.asarray(1.0)
 
     def divergence(self, p: Array, x: Array) -> Array:
         return jnp.sum(jnp.square(p - x)) / 2
@@ -146,6 +155,10 @@ class Mahalanobis(_AbstractPrimal):
     ) -> Array:
         del strategy_set
         return state - step_size * jnp.linalg.solve(self.matrix, estimate)
+
+    @property
+    def smoothness(self) -> Array:
+        return jnp.linalg.eigvalsh(self.matrix)[-1]
 
     def divergence(self, p: Array, x: Array) -> Array:
         return (p - x) @ self.matrix @ (p - x) / 2
@@ -213,6 +226,10 @@ class Entropic(AbstractMirrorMap):
         x = (1 - mixing) * state.x + mixing * strategy_set.centre().astype(state.x.dtype)
         return LogStrategy(x, jnp.where(mixing > 0, jnp.log(x), state.log_x))
 
+    @property
+    def smoothness(self) -> Array:
+        return jnp.asarray(jnp.inf)
+
     def divergence(self, p: Array, x: Array) -> Array:
         return relative_entropy(p, x)
 
@@ -248,6 +265,10 @@ class EntropicProduct(_AbstractPrimal):
         weight = state * jnp.exp(-step_size * estimate)
         scale = simplex.total.astype(state.dtype) / simplex.blocks(weight)
         return weight * simplex.blocks.transpose(scale)
+
+    @property
+    def smoothness(self) -> Array:
+        return jnp.asarray(jnp.inf)
 
     def divergence(self, p: Array, x: Array) -> Array:
         return relative_entropy(p, x)

@@ -32,6 +32,7 @@ FLOORS = {
     "table1": 9,
     "charging": 9,
     "figure1": 9,
+    "rates": 9,
     "cli": 10,
 }
 

@@ -208,61 +208,6 @@ def test_goldstein_measure_of_a_kink_and_of_a_slope():
     assert float(measure(2.25).measure) == pytest.approx(1.5)
 
 
-def test_rate_of_the_regulator():
-    """`gamma = c / sqrt(K)`, inner loops that grow like `log k`: `E ||∇F_delta||^2 ~ K^(-1/2)`.
-
-    The social cost is quadratic and the optimum inside, so that smoothing changes no gradient.
-    """
-    p = 5
-    matrix = 2 * np.eye(p) + 0.3 * np.random.default_rng(0).normal(size=(p, p))
-    matrix = jnp.asarray(matrix)
-
-    def cost(theta, x):
-        others = matrix @ x - jnp.diagonal(matrix) * x
-        return x**2 + x * others - theta * x + 0.5 * (theta - 1) ** 2 + 0.3 * x
-
-    game = ix.AtomicGame(cost, ix.Reals((p,)))
-    problem = ix.DesignProblem(game, None, ix.Box(jnp.full(p, -50.0), 50.0))
-
-    def social(theta):
-        zero = jnp.zeros(p)
-        system = jax.jacobian(lambda x: game.operator(theta, x))(zero)
-        return problem.objective(theta, jnp.linalg.solve(system, -game.operator(theta, zero)))
-
-    record = ix.Record(1, observe=lambda theta, x: jnp.sum(jax.grad(social)(theta) ** 2))
-    means, counts = [], (100, 300, 1000, 3000, 10_000)
-    for count in counts:
-        scheme = ix.ZerothOrderRegulator(
-            smoothing=0.1,
-            step_size=0.5 / np.sqrt(count),
-            seeking=ix.ProjectedGradient(0.3),
-            inner_steps=lambda k: 2 + jnp.log1p(k).astype(jnp.float64),
-        )
-
-        def run(key, scheme=scheme, count=count):
-            found = ix.design(
-                problem, jnp.full(p, 10.0), scheme, steps=count, key=key, record=record, throw=False
-            )
-            return found.history.observed.mean()
-
-        means.append(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), 16)))
-    fit = ix.diagnostics.fit_rate(counts, jnp.stack(means, axis=1))
-    assert -0.6 < fit.low <= fit.exponent <= fit.high <= -0.4
-
-
-def test_fitted_rates_and_what_they_refuse():
-    steps = jnp.arange(1.0, 1001.0)
-    noise = jnp.exp(0.3 * jax.random.normal(jax.random.key(0), (50, 1000)))
-    fit = ix.diagnostics.fit_rate(steps, 2 * (steps ** (-2 / 3))[None] * noise)
-    assert fit.low < -2 / 3 < fit.high
-    assert fit.high - fit.low < 0.05
-    assert float(fit.constant) == pytest.approx(2 * np.exp(0.3**2 / 2), rel=0.05)
-    with pytest.raises(ValueError, match="two decades at least, got 50 from 1 to 50"):
-        ix.diagnostics.fit_rate(steps[:50], steps[:50])
-    with pytest.raises(ValueError, match="positive and finite"):
-        ix.diagnostics.fit_rate(steps, 0 * steps)
-
-
 def test_black_box_and_its_own_errors():
     def simulator(key, theta):
         noise = float(jax.random.normal(key)) * 1e-3

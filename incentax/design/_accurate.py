@@ -13,6 +13,7 @@ from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
+from ._selection import design_selected
 from ._smoothed import is_smoothable
 from ._solution import DesignSolution, History, raise_unless_designed
 
@@ -44,6 +45,10 @@ def design_accurately(
         starts = 16 if size <= 64 else 4 if size <= 500 else 1
     starts = require_count("design", "starts", starts)
     key = jax.random.key(0) if key is None else key
+    if problem.selection is not None:
+        keys = jax.random.split(key)
+        begun = _spread_starts(problem, theta, starts, keys[0])
+        return design_selected(problem, theta, x, steps, begun, keys[1], throw)
     entropic = known_entropic(problem.game)
     smooth = is_smoothable(problem, theta, x, entropic)
     solution = _best_of_starts(problem, theta, x, steps, starts, key, smooth, entropic)

@@ -122,6 +122,11 @@ def start(
         raise TypeError(f"`design(problem)` needs a `DesignProblem`, got {problem!r}")
     if not isinstance(scheme, AbstractScheme):
         raise TypeError(f"`design(scheme)` needs a scheme, got {scheme!r}")
+    if problem.selection not in (None, "play"):
+        raise ValueError(
+            "`design(scheme)` needs a problem without a selection, or with 'play': a scheme's "
+            f"agents go where play leads, got selection={problem.selection!r}"
+        )
     if scheme.needs_key and key is None:
         raise ValueError("`design(key=...)` needs a key for a scheme with noise, got None")
     theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import get_args, Literal
 
 import equinox as eqx
 import jax
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from .._checks import require, require_positive
+from .._checks import require, require_one_of, require_positive
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
 from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ..sets import AbstractSet
+
+Selection = Literal["optimistic", "pessimistic", "play"]
 
 
 class DesignProblem(eqx.Module):
@@ -26,6 +29,11 @@ class DesignProblem(eqx.Module):
     - `objective`: pure function `(theta, x) -> scalar` (a welfare enters with a minus sign); `None`
       is the social cost of an [`AtomicGame`][], the sum of all players' costs.
     - `incentive_set`: where `theta` may lie.
+    - `selection`: where a game has several equilibria, which of them counts: "optimistic", the one
+      with the least objective; "pessimistic", with the largest; "play", the one that play from `x0`
+      leads to. `design` then enumerates equilibria by multistart at every incentive, without a
+      scheme, for games of at most 600 unknowns. When left out equilibria are followed from `x0`
+      on, whichever they are.
 
     **Raises** `TypeError` when an argument is of another kind.
 
@@ -41,8 +49,16 @@ class DesignProblem(eqx.Module):
     game: AbstractGame
     _objective: Callable[[PyTree, Array], Array]
     incentive_set: AbstractSet
+    selection: Selection | None = eqx.field(static=True)
 
-    def __init__(self, game: AbstractGame, objective: Callable | None, incentive_set: AbstractSet):
+    def __init__(
+        self,
+        game: AbstractGame,
+        objective: Callable | None,
+        incentive_set: AbstractSet,
+        *,
+        selection: Selection | None = None,
+    ):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`DesignProblem(game=...)` needs a game, got {game!r}")
         if not isinstance(incentive_set, AbstractSet):
@@ -59,6 +75,14 @@ class DesignProblem(eqx.Module):
         self.game = game
         self._objective = as_pytree_function(objective)
         self.incentive_set = incentive_set
+        if selection is not None:
+            require_one_of("DesignProblem", "selection", selection, get_args(Selection))
+        self.selection = selection
+
+    @property
+    def is_social_cost(self) -> bool:
+        """Whether the objective is the sum of all players' costs."""
+        return isinstance(self._objective, _SocialCost)
 
     def objective(self, theta: PyTree, x: Array) -> Float[Array, ""]:
         """The regulator's cost of the incentive `theta` when agents play `x`."""

@@ -10,10 +10,9 @@ from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_norm
 from ..design import DesignProblem, evaluate_hypergradient, examine, NO_DERIVATIVE
-from ..equilibrium import Equilibrium, gap, known_entropic, solve_equilibrium
+from ..equilibrium import Equilibrium, gap, known_entropic, other_equilibria, solve_equilibrium
 from ..games import AbstractGame
 from ..sensitivity import Implicit
-from ._equilibria import other_equilibria
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
 _DENSE = 300
@@ -43,6 +42,7 @@ class Certificate(eqx.Module):
     - `insensitive`: whether the objective has no derivative in `x` around the equilibrium.
     - `others`: how many other equilibria Newton's method found from 16 random starts, where the
       game is not monotone by the estimate and known values allow a search; else 0.
+    - `selected`: whether none of them is the one that the problem's selection prefers.
     - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
@@ -61,6 +61,7 @@ class Certificate(eqx.Module):
     degenerate: Int[Array, ""]
     insensitive: Bool[Array, ""]
     others: Int[Array, ""]
+    selected: Bool[Array, ""]
     ending: ENDINGS
     result: RESULTS
 
@@ -102,6 +103,8 @@ class Certificate(eqx.Module):
                 f"{int(self.others)} other equilibria were found; what is said here is of one of "
                 "them, and `ix.equilibria` shows all."
             )
+            if not self.selected:
+                words.append("It is not the one that the problem selects.")
         else:
             words.append("other equilibria may exist, though 16 starts led to none.")
         return " ".join(words)
@@ -180,8 +183,16 @@ def certify(
     certificate = _certify(problem, theta, given_x, found, key, known_entropic(game))
     if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
         return certificate
-    others = len(other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1)))
-    return eqx.tree_at(lambda c: c.others, certificate, jnp.int32(others))
+    others = other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1))
+    values = jnp.stack([problem.objective(theta, x) for x in [found.x, *map(jnp.asarray, others)]])
+    close = 1e-9 * (1 + jnp.abs(values[0]))
+    selected = jnp.asarray(True)
+    if problem.selection == "optimistic":
+        selected = values[0] <= jnp.min(values) + close
+    elif problem.selection == "pessimistic":
+        selected = values[0] >= jnp.max(values) - close
+    number = jnp.int32(len(others))
+    return eqx.tree_at(lambda c: (c.others, c.selected), certificate, (number, selected))
 
 
 @eqx.filter_jit
@@ -240,6 +251,7 @@ def _certify(
         degenerate=gradient.degenerate,
         insensitive=jnp.all(slopes == 0),
         others=jnp.int32(0),
+        selected=jnp.asarray(True),
         ending=examined.ending,
         result=found.result,
     )

@@ -3,6 +3,14 @@ from ._directional import (
     DirectionalDerivative as DirectionalDerivative,
 )
 from ._door import inside as inside, strategy_at_door as strategy_at_door
+from ._draw import draw_incentives as draw_incentives, draw_strategies as draw_strategies
+from ._equilibria import (
+    Equilibria as Equilibria,
+    equilibria as equilibria,
+    natural_play as natural_play,
+    other_equilibria as other_equilibria,
+)
+from ._face import is_isolated as is_isolated
 from ._gap import best_response as best_response, BestResponse as BestResponse, gap as gap
 from ._newton import jacobian_of as jacobian_of, Newton as Newton
 from ._path import quantal_path as quantal_path, QuantalPath as QuantalPath

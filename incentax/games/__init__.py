@@ -1,5 +1,10 @@
 from ._aggregative import AggregativeGame as AggregativeGame
 from ._atomic import AtomicGame as AtomicGame
-from ._base import AbstractGame as AbstractGame, AggregativeForm as AggregativeForm, Game as Game
+from ._base import (
+    AbstractGame as AbstractGame,
+    AggregativeForm as AggregativeForm,
+    Game as Game,
+    Rational as Rational,
+)
 from ._captured import hold_captured as hold_captured
 from ._quantal_response import QuantalResponse as QuantalResponse

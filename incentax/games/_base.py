@@ -24,6 +24,14 @@ class AggregativeForm(eqx.Module):
     aggregate: Callable[[PyTree, Array], Array]
 
 
+class Rational(eqx.Module):
+    """A quantal response taken apart: `F = game.operator + eta (log(x + epsilon) + 1)`."""
+
+    game: "AbstractGame"
+    eta: Float[Array, "..."]
+    epsilon: Float[Array, "..."]
+
+
 class AbstractGame(eqx.Module):
     """Agents with a strategy set and an operator `F(theta, x)` that each wants to go down along."""
 
@@ -70,6 +78,11 @@ class AbstractGame(eqx.Module):
     @property
     def entropic(self) -> Bool[Array, ""] | None:
         """Whether costs rise like `log x` at the boundary, so that every strategy is used."""
+        return None
+
+    @property
+    def rational(self) -> Rational | None:
+        """The game without its entropy, and the entropy, or `None` when it has none."""
         return None
 
     @property

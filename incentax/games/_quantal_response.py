@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._checks import require_positive
 from ..sets import Simplex
-from ._base import AbstractGame, AggregativeForm, StrategySet
+from ._base import AbstractGame, AggregativeForm, Rational, StrategySet
 
 
 class QuantalResponse(AbstractGame):
@@ -69,6 +69,10 @@ class QuantalResponse(AbstractGame):
     @property
     def entropic(self) -> Bool[Array, ""]:
         return jnp.all(self.eta > 0) & jnp.all(self.epsilon == 0)
+
+    @property
+    def rational(self) -> Rational:
+        return Rational(self.game, self.eta, self.epsilon)
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._checks import require_positive
-from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse
+from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
 from ._network import Demand, Network
 from ._paths import PathSet
@@ -163,6 +163,10 @@ class RoutingGame(AbstractGame):
     @property
     def entropic(self) -> Bool[Array, ""]:
         return self.logit.entropic
+
+    @property
+    def rational(self) -> Rational:
+        return self.logit.rational
 
     @property
     def aggregative_form(self) -> AggregativeForm | None:

@@ -10,10 +10,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import as_float, is_traced, require_count, require_positive
 from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
-from ..equilibrium import find_equilibrium, natural_residual, Newton, strategy_at_door
 from ..games import AbstractGame
-from ..sets import Simplex
+from ._door import strategy_at_door
+from ._draw import draw_strategies
 from ._face import is_isolated
+from ._newton import Newton
+from ._residual import natural_residual
+from ._solve import find_equilibrium
 
 # Equilibria closer than this, relative to the size of x, are one.
 _SAME = 1e-5
@@ -109,12 +112,8 @@ def equilibria(
     centre = strategy_at_door("equilibria", "x0", game, theta, None)
     key = jax.random.key(0) if key is None else key
     key_starts, key_nudges = jax.random.split(key)
-    begun = _draw(game, theta, centre, jax.random.split(key_starts, starts), width)
-    if method is None:
-        steep = _steepest(game, theta, begun)
-        step = 0.5 / jnp.where(steep > 0, steep, 1)
-        entropic = game.entropic is not None and bool(jnp.all(jnp.asarray(game.entropic)))
-        method = MirrorDescent(step) if entropic else ProjectedGradient(step)
+    begun = draw_strategies(game, theta, centre, jax.random.split(key_starts, starts), width)
+    method = natural_play(game, theta, begun) if method is None else method
     ends, left = _play(game, theta, begun, method)
     known = _distinct(game, theta, jnp.concatenate([ends, begun]))
     points, residuals, row_of, chosen = known.points, known.residuals, known.row_of, known.chosen
@@ -141,6 +140,15 @@ def equilibria(
         isolated=jnp.asarray(isolated[chosen][pick]),
         unsettled=jnp.asarray(1 - np.mean(arrived), centre.dtype),
     )
+
+
+def natural_play(game: AbstractGame, theta: PyTree, points: Array) -> MirrorDescent:
+    """Projected gradient steps, in a quantal response mirror descent, of half the inverse of the
+    largest slope met at the points."""
+    steep = _steepest(game, theta, points)
+    step = 0.5 / jnp.where(steep > 0, steep, 1)
+    entropic = game.entropic is not None and bool(jnp.all(jnp.asarray(game.entropic)))
+    return MirrorDescent(step) if entropic else ProjectedGradient(step)
 
 
 class _Distinct(NamedTuple):
@@ -182,38 +190,11 @@ def other_equilibria(
     game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray, starts: int = 16
 ) -> np.ndarray:
     """Equilibria that Newton's method finds from random starts, but for the one at `x`."""
-    begun = _draw(game, theta, x, jax.random.split(key, starts), 10.0)
+    begun = draw_strategies(game, theta, x, jax.random.split(key, starts), 10.0)
     known = _distinct(game, theta, jnp.concatenate([x[None], begun]))
     others = [index for index in known.chosen if known.row_of[index] != known.row_of[0]]
     away = np.abs(known.points[others] - np.asarray(x)).reshape(len(others), x.size).max(axis=1)
     return known.points[others][away > _SAME * known.sizes[others]]
-
-
-@eqx.filter_jit
-def _draw(
-    game: AbstractGame, theta: PyTree, centre: Array, keys: PRNGKeyArray, width: float
-) -> Array:
-    strategies = game.strategies(theta)
-
-    def one(key: PRNGKeyArray) -> Array:
-        if isinstance(strategies, Simplex):
-            log_x = jnp.log(jax.random.exponential(key, centre.shape, centre.dtype))
-            return strategies.normalise_log(log_x)[0]
-        limits = strategies.constraints(centre)
-        lower, upper = limits.lower.reshape(centre.shape), limits.upper.reshape(centre.shape)
-        key_uniform, key_normal = jax.random.split(key)
-        both = jnp.isfinite(lower) & jnp.isfinite(upper)
-        span = jnp.where(both, upper - lower, 0)
-        inside = jnp.where(both, lower, 0) + span * jax.random.uniform(
-            key_uniform, centre.shape, centre.dtype
-        )
-        offset = width * jax.random.normal(key_normal, centre.shape, centre.dtype)
-        # From a single bound inwards: a projection would put half of the draws on it.
-        wide = jnp.where(jnp.isfinite(upper), upper - jnp.abs(offset), centre + offset)
-        wide = jnp.where(jnp.isfinite(lower), lower + jnp.abs(offset), wide)
-        return strategies.project(jnp.where(both, inside, wide))
-
-    return jax.vmap(one)(keys)
 
 
 @eqx.filter_jit
@@ -267,7 +248,7 @@ def _stable(
 
     def one(x: Array, key: PRNGKeyArray) -> Array:
         # Towards a random point of the set: never outside of it, and off every bound.
-        far = _draw(game, theta, x, key[None], 1.0)[0]
+        far = draw_strategies(game, theta, x, key[None], 1.0)[0]
         nudge = _NUDGE * (1 + jnp.max(jnp.abs(x))) / jnp.maximum(jnp.max(jnp.abs(far - x)), 1e-12)
         start = x + jnp.minimum(nudge, 0.5) * (far - x)
         end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)

@@ -1,0 +1,394 @@
+"""Designs of games with several equilibria: which of them the regulator counts on."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from scipy import optimize
+
+from .._checks import is_traced
+from .._results import ENDINGS, RESULTS
+from ..dynamics import AbstractDynamics
+from ..equilibrium import (
+    draw_strategies,
+    find_equilibrium,
+    is_isolated,
+    natural_play,
+    natural_residual,
+    Newton,
+)
+from ..games import AbstractGame
+from ..sensitivity import Implicit
+from ._problem import DesignProblem, evaluate_hypergradient
+from ._scheme import SchemeInfo
+from ._solution import DesignSolution, History, raise_unless_designed
+
+# Their stubs know numbers alone.
+_Bounds: Any = optimize.Bounds
+_Linear: Any = optimize.LinearConstraint
+
+# Starts of Newton's method at every incentive, and halvings of a step that does not improve.
+_STARTS, _HALVINGS = 32, 30
+# How far a continuum of equilibria leans towards what the regulator hopes or fears, of its costs.
+_LEAN = 1e-5
+# Less than this, relative to the objective, is no improvement.
+_GAIN = 1e-11
+
+
+class _Leaning(AbstractGame):
+    """The game with `weight ∇_x f` added: of a continuum of equilibria it keeps one extreme.
+
+    For a monotone game and `weight -> 0` that with the least `f` (A. N. Tikhonov; F. Facchinei and
+    J.-S. Pang 2003, section 12.2), with a negative weight the largest.
+    """
+
+    problem: DesignProblem
+    weight: Float[Array, ""]
+
+    def __init__(self, problem: DesignProblem, weight: Array):
+        self.problem, self.weight = problem, weight
+
+    @property
+    def strategy_set(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.problem.game.strategy_set
+
+    def _lean(self, theta: PyTree, x: Array) -> Array:
+        slope = jax.grad(self.problem.objective, 1)(theta, x)
+        return self.weight.astype(x.dtype) * slope
+
+    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
+        return self.problem.game.operator(theta, x) + self._lean(theta, x)
+
+    def log_operator(self, theta: PyTree, x: Array, log_x: Array) -> Array:
+        return self.problem.game.log_operator(theta, x, log_x) + self._lean(theta, x)
+
+    @property
+    def entropic(self) -> Bool[Array, ""] | None:
+        return self.problem.game.entropic
+
+
+class _Branch(NamedTuple):
+    """Equilibria at one incentive along a leading axis, and what the regulator makes of them."""
+
+    x: Array
+    weight: Array
+    objective: Array
+    fine: Array
+
+
+def design_selected(
+    problem: DesignProblem,
+    theta: PyTree,
+    x: Array,
+    steps: int,
+    starts: PyTree,
+    key: PRNGKeyArray,
+    throw: bool,
+) -> DesignSolution:
+    """`design` of a problem with a selection: descent on the selected objective.
+
+    At every incentive equilibria are sought from the same starts, and the selected one gives the
+    objective. A step minimises the objective on the branches that count there (the selected one;
+    pessimistically the largest over all), followed as the incentive moves, and is halved until the
+    selected objective itself falls: at a jump, where the selected equilibrium is lost, it ends as
+    close as halving gets.
+    """
+    if is_traced(problem, theta, x):
+        raise ValueError(
+            "`design(problem)` with a selection needs known values: how many equilibria there are "
+            "decides what it does; call it outside of `jit` and `vmap`"
+        )
+    search = _Search(problem, theta, x, key)
+    flat = [np.asarray(ravel_pytree(start)[0]) for start in _rows(starts)]
+    ends = sorted((search.selected(point) for point in flat), key=lambda end: end.objective)
+    ends = [end for end in ends if math.isfinite(end.objective)][:3]
+    if not ends:
+        return raise_unless_designed(search.failed(theta, x), throw)
+    runs = [search.descend(end, steps) for end in ends]
+    best = min(runs, key=lambda run: run[-1].objective)
+    return raise_unless_designed(search.solution(best, steps), throw)
+
+
+def _rows(tree: PyTree) -> list[PyTree]:
+    number = len(jax.tree.leaves(tree)[0])
+    return [jax.tree.map(lambda leaf, row=row: leaf[row], tree) for row in range(number)]
+
+
+class _End(NamedTuple):
+    """The selected equilibrium at an incentive, and all that were found."""
+
+    theta: np.ndarray
+    objective: float
+    row: int
+    branch: _Branch
+
+
+class _Search:
+    """The selected objective of one problem, and descent on it."""
+
+    def __init__(self, problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray):
+        self.problem, self.x = problem, x
+        self.flat, self.unravel = ravel_pytree(theta)
+        drawn = draw_strategies(problem.game, theta, x, jax.random.split(key, _STARTS), 10.0)
+        self.starts = jnp.concatenate([x[None], drawn])
+        self.play = natural_play(problem.game, theta, self.starts)
+        limits = problem.incentive_set.constraints(theta)
+        self.bounds = _Bounds(np.asarray(limits.lower), np.asarray(limits.upper))
+        equality = np.asarray(limits.equality.dense(limits.lower.dtype))
+        self.rows: list[Any] = []
+        if len(equality):
+            level = np.asarray(limits.equality_level)
+            self.rows.append(_Linear(equality, level, level))
+        if len(limits.inequality):
+            rows, level = np.asarray(limits.inequality), np.asarray(limits.inequality_level)
+            self.rows.append(_Linear(rows, -np.inf, level))
+
+    def incentive(self, flat: np.ndarray) -> PyTree:
+        point = self.unravel(jnp.asarray(flat, self.flat.dtype))
+        return self.problem.incentive_set.project(point)
+
+    def selected(self, flat: np.ndarray, hints: Array | None = None) -> _End:
+        """What the regulator gets at an incentive; `hints` are further starts."""
+        theta = self.incentive(flat)
+        flat = np.asarray(ravel_pytree(theta)[0])
+        if self.problem.selection == "play":
+            branch = _played(self.problem, theta, self.x, self.play)
+        else:
+            starts = self.starts
+            if hints is not None:  # of a fixed number, so that one program serves all
+                starts = jnp.concatenate([starts[: len(starts) - len(hints)], hints])
+            branch = _found(self.problem, theta, starts, self._sign())
+        objective, fine = np.asarray(branch.objective), np.asarray(branch.fine)
+        if not fine.any():
+            return _End(flat, math.inf, 0, branch)
+        if self.problem.selection == "pessimistic":
+            row = int(np.where(fine, objective, -np.inf).argmax())
+        else:
+            row = int(np.where(fine, objective, np.inf).argmin())
+        return _End(flat, float(objective[row]), row, branch)
+
+    def _sign(self) -> float:
+        return -1.0 if self.problem.selection == "pessimistic" else 1.0
+
+    def counted(self, end: _End) -> list[tuple[Array, Array]]:
+        """Strategies, with the weight of their leaning, that a step has to mind."""
+        if self.problem.selection != "pessimistic":
+            return [(end.branch.x[end.row], end.branch.weight[end.row])]
+        objective, fine = np.asarray(end.branch.objective), np.asarray(end.branch.fine)
+        kept: list[int] = []
+        for row in np.argsort(-objective):
+            near = [k for k in kept if np.abs(end.branch.x[k] - end.branch.x[row]).max() <= 1e-6]
+            if fine[row] and not near and len(kept) < 8:
+                kept.append(int(row))
+        return [(end.branch.x[k], end.branch.weight[k]) for k in kept]
+
+    def descend(self, end: _End, steps: int) -> list[_End]:
+        """Ends of the steps, each better than the last."""
+        path = [end]
+        for _ in range(steps):
+            goal = self._step(path[-1])
+            better = self._halved(path[-1], goal)
+            if better is None:
+                break
+            path.append(better)
+        return path
+
+    def _halved(self, end: _End, goal: np.ndarray) -> _End | None:
+        hints = jnp.stack([x for x, _ in self.counted(end)])
+        level = end.objective - _GAIN * (1 + abs(end.objective))
+        for halving in range(_HALVINGS):
+            tried = self.selected(end.theta + 0.5**halving * (goal - end.theta), hints)
+            if tried.objective < level:
+                return tried
+        return None
+
+    def _step(self, end: _End) -> np.ndarray:
+        """The best incentive on the branches that count, followed from where they are."""
+        branches = self.counted(end)
+
+        @_remembering
+        def follow(flat: np.ndarray) -> Any:
+            theta = self.incentive(flat)
+            found = [_followed(self.problem, theta, x, weight) for x, weight in branches]
+            values = np.asarray([float(value) for value, _ in found])
+            slopes = np.stack([np.asarray(slope) for _, slope in found])
+            # Where a branch is lost it is no place to go.
+            lost = ~np.isfinite(values) | ~np.isfinite(slopes).all(axis=1)
+            values = np.where(lost, 1e3 * (1 + abs(end.objective)), values)
+            return values, np.where(lost[:, None], 0.0, slopes)
+
+        options = {"maxiter": 100, "ftol": 1e-14}
+        if len(branches) == 1:
+            found = optimize.minimize(
+                lambda flat: (follow(flat)[0][0], follow(flat)[1][0]),
+                end.theta,
+                jac=True,
+                method="SLSQP",
+                bounds=self.bounds,
+                constraints=self.rows,
+                options=options,
+            )
+            return found.x
+        # The least upper bound t of all branches.
+        wide = _Bounds(np.append(self.bounds.lb, -np.inf), np.append(self.bounds.ub, np.inf))
+        rows = [
+            _Linear(np.column_stack([row.A, np.zeros(len(row.A))]), row.lb, row.ub)
+            for row in self.rows
+        ]
+        below = {
+            "type": "ineq",
+            "fun": lambda both: both[-1] - follow(both[:-1])[0],
+            "jac": lambda both: np.column_stack([-follow(both[:-1])[1], np.ones(len(branches))]),
+        }
+        unit = np.append(np.zeros(len(end.theta)), 1.0)
+        found = optimize.minimize(
+            lambda both: (both[-1], unit),
+            np.append(end.theta, end.objective),
+            jac=True,
+            method="SLSQP",
+            bounds=wide,
+            constraints=[*rows, below],
+            options=options,
+        )
+        return found.x[:-1]
+
+    def solution(self, path: list[_End], steps: int) -> DesignSolution:
+        """The last of a path, with its evidence."""
+        end = path[-1]
+        theta, x = self.incentive(end.theta), end.branch.x[end.row]
+        value, slope = _followed(self.problem, theta, x, end.branch.weight[end.row])
+        gradient = self.unravel(slope.astype(self.flat.dtype))
+        moved = self.problem.incentive_set.project(jax.tree.map(jnp.subtract, theta, gradient))
+        away = np.asarray(ravel_pytree(jax.tree.map(jnp.subtract, theta, moved))[0])
+        stationarity, size = float(np.linalg.norm(away)), float(jnp.linalg.norm(slope))
+        small = stationarity <= 1e-5 * (1 + abs(end.objective))
+        if small:
+            ending = ENDINGS.stationary if size <= 2 * stationarity else ENDINGS.at_bounds
+        elif len(path) <= steps:  # no shorter step improved either
+            ending = ENDINGS.jump
+        else:
+            ending = ENDINGS.not_stationary
+        good = small or len(path) <= steps
+        result = RESULTS.successful if good else RESULTS.not_stationary
+        rows = np.asarray([row.objective for row in path[1:]] or [end.objective])
+        moves = [float(np.linalg.norm(b.theta - a.theta)) for a, b in itertools.pairwise(path)] or [
+            0.0
+        ]
+        return self._answer(
+            theta, x, value, rows, moves, len(path) - 1, stationarity, ending, result
+        )
+
+    def failed(self, theta: PyTree, x: Array) -> DesignSolution:
+        """Nothing was found anywhere."""
+        nan = jnp.asarray(jnp.nan, x.dtype)
+        result = RESULTS.max_steps_reached
+        rows = np.full(1, np.nan)
+        return self._answer(theta, x, nan, rows, [0.0], 0, math.nan, ENDINGS.not_stationary, result)
+
+    def _answer(
+        self,
+        theta: PyTree,
+        x: Array,
+        value: Array,
+        rows: np.ndarray,
+        moves: list[float],
+        steps: int,
+        stationarity: float,
+        ending: ENDINGS,
+        result: RESULTS,
+    ) -> DesignSolution:
+        objective, dtype = jnp.asarray(rows, x.dtype), x.dtype
+        unknown, none = jnp.full(len(rows), jnp.nan, dtype), jnp.zeros(len(rows), jnp.int32)
+        info = SchemeInfo(
+            design_step=jnp.asarray(moves, dtype),
+            play_step=unknown,
+            largest_cost=unknown,
+            objective=objective,
+            gradient=unknown,
+            gradient_residual=unknown,
+            degenerate=none,
+            inner_steps=none,
+        )
+        step = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
+        return DesignSolution(
+            theta=theta,
+            x=x,
+            objective=value,
+            residual=natural_residual(self.problem.game, theta, x),
+            steps=jnp.int32(steps),
+            history=History(step, objective, unknown, info, None),
+            stationarity=jnp.asarray(stationarity, dtype),
+            ending=ending,
+            result=result,
+        )
+
+
+def _remembering(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """The function, which remembers its last value: values and slopes are asked for apart."""
+    known: list[Any] = [None, None]
+
+    def asked(flat: np.ndarray) -> Any:
+        if known[0] is None or not np.array_equal(known[0], flat):
+            known[:] = [flat.copy(), function(flat)]
+        return known[1]
+
+    return asked
+
+
+@eqx.filter_jit
+def _found(problem: DesignProblem, theta: PyTree, starts: Array, sign: float) -> _Branch:
+    """Equilibria that Newton's method reaches, those of a continuum at its extreme."""
+    return jax.lax.map(lambda x: _settled(problem, theta, x, sign), starts)
+
+
+@eqx.filter_jit
+def _played(problem: DesignProblem, theta: PyTree, x: Array, play: AbstractDynamics) -> _Branch:
+    """The equilibrium that play leads to from `x`, alone along its axis."""
+    reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, 50_000)
+    exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
+    close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
+    x = jnp.where(close, exact, reached)
+    return jax.tree.map(lambda leaf: leaf[None], _judged(problem, theta, x, jnp.zeros((), x.dtype)))
+
+
+def _settled(problem: DesignProblem, theta: PyTree, x: Array, sign: float) -> _Branch:
+    game = problem.game
+    reached, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
+    costs = jnp.max(jnp.abs(game.operator(theta, reached)))
+    slope = jnp.max(jnp.abs(jax.grad(problem.objective, 1)(theta, reached)))
+    weight = sign * _LEAN * (1 + costs) / (1 + slope)
+    leaning = _Leaning(problem, weight)
+    leaned, _, _ = find_equilibrium(leaning, theta, reached, Newton(), 1e-10, 200)
+    near = natural_residual(game, theta, leaned) <= 10 * _LEAN * (1 + costs)
+    alone = is_isolated(game, theta, reached) | ~near
+    return _judged(problem, theta, jnp.where(alone, reached, leaned), jnp.where(alone, 0, weight))
+
+
+def _judged(problem: DesignProblem, theta: PyTree, x: Array, weight: Array) -> _Branch:
+    value = problem.game.operator(theta, x)
+    residual = natural_residual(_Leaning(problem, weight), theta, x)
+    objective = problem.objective(theta, x)
+    fine = residual <= 1e-7 * (1 + jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(value)))
+    return _Branch(x, weight, objective, fine & jnp.isfinite(objective))
+
+
+@eqx.filter_jit
+def _followed(
+    problem: DesignProblem, theta: PyTree, x: Array, weight: Array
+) -> tuple[Array, Array]:
+    """Objective and gradient on the branch through `x`; NaN where it is lost."""
+    game = _Leaning(problem, weight)
+    moved, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
+    leaning = DesignProblem(game, problem.objective, problem.incentive_set)
+    answer = evaluate_hypergradient(leaning, theta, moved, Implicit())
+    judged = _judged(problem, theta, moved, weight)
+    slope = ravel_pytree(answer.value)[0]
+    value = jnp.where(judged.fine, judged.objective, jnp.nan)
+    return value, jnp.where(judged.fine, slope, jnp.nan)

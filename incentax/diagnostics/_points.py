@@ -1,0 +1,108 @@
+"""Strong stability as a linear program over strategies."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from ..equilibrium import draw_strategies
+from ..games import AbstractGame
+from ..geometry import AbstractMirrorMap
+from ._sampled import Agents
+from ._weights import search_weights, Weights
+
+# Shares of the way from the equilibrium to a random strategy, steps towards a worse one, and from
+# how many the worst is sought.
+_SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)
+_STEPS, _WORST = 60, 16
+
+
+def weigh_points(
+    game: AbstractGame,
+    theta: PyTree,
+    x: Array,
+    agents: Agents,
+    mirror_map: AbstractMirrorMap,
+    mixing: float,
+    samples: int,
+    key: PRNGKeyArray,
+) -> Weights:
+    """`max over lambda of min over y of sum_i lambda^i <F^i(y), y^i - x^i> / D(x, y)`.
+
+    Over strategies drawn from all of the set and from around `x`, and the worst that descent finds
+    from them. In units of the largest term.
+    """
+    share = jnp.asarray(mixing, x.dtype)
+    drawn = draw_strategies(game, theta, x, jax.random.split(key, samples), 1.0)
+    points = jnp.concatenate([(1 - part) * x[None] + part * drawn for part in _SHARES])
+
+    def rows_of(points: Array, weights: np.ndarray, steps: int) -> np.ndarray:
+        weighed = jnp.asarray(weights[agents.owner], x.dtype)
+        terms, divergence = _terms(game, theta, x, mirror_map, share, points, weighed, steps)
+        with np.errstate(all="ignore"):
+            return agents.sums(np.asarray(terms)) / np.asarray(divergence)[:, None]
+
+    ones = np.ones(agents.number)
+    rows = rows_of(points, ones, 0)
+    fine = np.isfinite(rows).all(axis=1)
+    rows, points = rows[fine], points[fine]
+    if not len(rows):
+        return Weights(ones, -np.inf, np.inf)
+    size = np.abs(rows).max()
+
+    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        worst = points[np.argsort(rows @ weights)[:_WORST]]
+        found = rows_of(worst, weights, _STEPS) / size
+        found = found[np.isfinite(found).all(axis=1)]
+        lowest = min((rows @ weights).min() / size, (found @ weights).min(initial=np.inf))
+        return float(lowest), found
+
+    found = search_weights(evaluate, agents.number, rows / size, rounds=20)
+    return Weights(found.weights / size, found.value, found.most)
+
+
+@eqx.filter_jit
+def _terms(
+    game: AbstractGame,
+    theta: PyTree,
+    x: Array,
+    mirror_map: AbstractMirrorMap,
+    mixing: Array,
+    points: Array,
+    weights: Array,
+    steps: int,
+) -> tuple[Array, Array]:
+    """`F (y - x)` entry by entry and `D(x, y)`, after `steps` towards a lower ratio."""
+    strategies = game.strategies(theta)
+    uniform = strategies.centre().astype(x.dtype)
+
+    def parts(point: Array) -> tuple[Array, Array]:
+        point = jnp.where(mixing > 0, (1 - mixing) * point + mixing * uniform, point)
+        terms = (game.operator(theta, point) * (point - x)).ravel()
+        return terms, mirror_map.divergence(x, point)
+
+    def ratio(point: Array) -> Array:
+        terms, divergence = parts(point)
+        return jnp.sum(weights.astype(x.dtype) * terms) / divergence
+
+    def one(point: Array) -> tuple[Array, Array]:
+        def lower(count, carry):
+            point, best, value = carry
+            slope = jax.grad(ratio)(point)
+            length = jnp.linalg.norm(slope)
+            away = jnp.linalg.norm(point - x)
+            step = 0.3 * away / (1 + count.astype(x.dtype)) / jnp.where(length > 0, length, 1)
+            moved = strategies.project(point - step * slope)
+            there = ratio(moved)
+            good = jnp.isfinite(there)
+            point = jnp.where(good, moved, best)
+            better = good & (there < value)
+            return point, jnp.where(better, moved, best), jnp.where(better, there, value)
+
+        if steps:
+            begin = (point, point, ratio(point))
+            point = jax.lax.fori_loop(0, steps, lower, begin)[1]
+        return parts(point)
+
+    return jax.lax.map(one, points)

@@ -1,0 +1,341 @@
+"""Strong monotonicity with weights, and strong stability of an equilibrium."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from .._checks import is_traced, require_count, require_positive
+from ..design import DesignProblem
+from ..equilibrium import other_equilibria, solve_equilibrium
+from ..games import AbstractGame
+from ..geometry import AbstractMirrorMap, Mahalanobis, natural_mirror_map
+from ..sets import AbstractStrategySet, Simplex
+from ._estimate import Estimate, exact, least, UNKNOWN
+from ._points import weigh_points
+from ._sampled import Agents, agents_of, DENSE, sample, Sampled
+from ._spectrum import lowest_slope, potential_weights
+from ._weights import search_weights, Weights, ZERO
+
+Verdict = Literal["holds", "fails", "not decidable"]
+
+
+class Stability(NamedTuple):
+    """Answer of [`strong_stability`][] and [`strong_monotonicity`][].
+
+    - `verdict`: "holds", "fails" or "not decidable".
+    - `weights`: `lambda`, one an agent; the least found under which it holds, or the best found.
+    - `constant`: of the inequality, under these weights.
+    - `reason`: how this is known.
+    """
+
+    verdict: Verdict
+    weights: Float[np.ndarray, " agents"]
+    constant: Estimate
+    reason: str
+
+
+def strong_monotonicity(
+    problem: DesignProblem,
+    theta: PyTree = None,
+    *,
+    sizes: Sequence[int] | None = None,
+    samples: int = 16,
+    key: PRNGKeyArray | None = None,
+) -> Stability:
+    """The largest `m` with `sum_i lambda^i <F^i(a) - F^i(b), a^i - b^i> >= m ||a - b||^2`.
+
+    Over weights `lambda > 0` whose mean is 1, by cutting planes on the least eigenvalue of
+    `(Lambda ∂F + ∂F^T Lambda) / 2` along the motions that the equalities allow. Exact where `∂F` is
+    the same at all samples; else met at samples, an upper bound.
+
+    **Arguments:**
+
+    - `problem`, `theta`: the game, its incentives, and one of them (the set's centre when left
+      out).
+    - `sizes`: entries of a flat `x` that belong to each agent; when left out agents are blocks of
+      simplices or rows of `x`.
+    - `samples`: number of points in the sets; `key` draws them (a fixed one when left out).
+
+    **Raises** `ValueError` with more than 600 unknowns, and under `jit`.
+
+    !!! example
+
+        Alone no weights are needed for `F = x`; here firm 1 counts for more:
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> matrix = jnp.array([[1.0, 10.0], [0.0, 1.0]])
+        >>> game = ix.Game(lambda theta, x: matrix @ x - theta, ix.Reals((2,)))
+        >>> problem = ix.DesignProblem(game, lambda theta, x: x @ x, ix.Reals((2,)))
+        >>> found = ix.diagnostics.strong_monotonicity(problem)
+        >>> print(found.verdict, found.weights[1] > 25 * found.weights[0])
+        holds True
+    """
+    owner = "strong_monotonicity"
+    samples = require_count(owner, "samples", samples)
+    theta, x = region(owner, problem, theta)
+    if x.size > DENSE:
+        raise ValueError(
+            f"`{owner}(problem)` needs a game of at most {DENSE} unknowns, got {x.size}"
+        )
+    key = jax.random.key(0) if key is None else key
+    seen = sample(problem.game, problem.incentive_set, theta, x, samples, key)
+    agents = agents_of(problem.game.strategies(theta), x, sizes)
+    return monotonicity(seen, agents)
+
+
+def strong_stability(
+    problem: DesignProblem,
+    theta: PyTree = None,
+    *,
+    mirror_map: AbstractMirrorMap | None = None,
+    mixing: ArrayLike = 0.0,
+    sizes: Sequence[int] | None = None,
+    samples: int = 256,
+    key: PRNGKeyArray | None = None,
+) -> Stability:
+    """Whether `sum_i lambda^i <F^i(x), x^i - x*^i> >= D(x*, x)` for all `x`, for some weights.
+
+    Liu et al. (2022), Assumption 5.1 (4), in costs. It makes `x*` the only equilibrium. It is
+    decided by, in this order: the sufficient condition `(Lambda ∂F + ∂F^T Lambda) / 2 >= H_psi / 2`
+    (for an entropic term `eta log x` on a monotone game `lambda^i >= 1 / eta^i`); another
+    equilibrium, which refutes it; and a linear program over strategies of the set, which either
+    finds weights that satisfy all of them or proves, by duality, that there are none.
+
+    In the entropic geometry `D(x*, x)` grows without bound towards the boundary, so that it fails
+    for every operator that does not; `mixing` looks at what mixing leaves.
+
+    **Arguments:**
+
+    - `problem`, `theta`: the game, and the incentive (the set's centre when left out).
+    - `mirror_map`: whose divergence `D` is; entropic on simplices and Euclidean elsewhere when left
+      out.
+    - `mixing`: `nu` in [0, 1): only strategies `(1 - nu) x + nu uniform` count.
+    - `sizes`: see [`strong_monotonicity`][].
+    - `samples`: number of strategies drawn; `key` draws them (a fixed one when left out).
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> print(ix.diagnostics.strong_stability(ix.problems.coordination().problem).verdict)
+        fails
+        >>> tax = ix.problems.emission_tax(5)
+        >>> found = ix.diagnostics.strong_stability(tax.problem)
+        >>> print(found.verdict, found.weights)
+        holds [0.5 0.5 0.5 0.5 0.5]
+    """
+    owner = "strong_stability"
+    samples = require_count(owner, "samples", samples)
+    theta, x = region(owner, problem, theta)
+    share = share_of(owner, mixing)
+    key = jax.random.key(0) if key is None else key
+    key_sample, key_points = jax.random.split(key)
+    seen = sample(problem.game, None, theta, x, 16, key_sample)
+    agents = agents_of(problem.game.strategies(theta), x, sizes)
+    return stability(problem.game, theta, x, seen, agents, mirror_map, share, samples, key_points)
+
+
+def share_of(owner: str, mixing: ArrayLike) -> float:
+    """A mixing in [0, 1), as a number."""
+    share = float(require_positive(owner, "mixing", mixing, strictly=False))
+    if share >= 1:
+        raise ValueError(f"`{owner}(mixing=...)` needs a share below 1, got {share:g}")
+    return share
+
+
+def region(owner: str, problem: DesignProblem, theta: PyTree) -> tuple[PyTree, Array]:
+    """An incentive and a strategy in the middle of what is looked at, with all refusals."""
+    if not isinstance(problem, DesignProblem):
+        raise TypeError(f"`{owner}(problem)` needs a `DesignProblem`, got {problem!r}")
+    if is_traced(problem, theta):
+        raise ValueError(
+            f"`{owner}(problem)` needs known values: what it finds decides what it looks at next; "
+            "call it outside of `jit` and `vmap`"
+        )
+    if theta is None:
+        theta = problem.incentive_set.centre()
+    return problem.at_door(owner, ("theta", "x"), theta, None)
+
+
+def monotonicity(seen: Sampled, agents: Agents) -> Stability:
+    """[`strong_monotonicity`][] of what was sampled."""
+    assert seen.tangent is not None
+    matrices = seen.jacobians()
+    constant = seen.affine_in_x and not seen.eta.any()
+    if not np.isfinite(matrices).all():
+        return Stability("not decidable", np.ones(agents.number), UNKNOWN, _NOT_FINITE)
+    matrices = matrices[:1] if constant else matrices
+    found = _search(matrices, np.eye(matrices.shape[1]), seen.tangent, agents)
+    size = np.abs(matrices).max(initial=1e-300)
+    value = least([found.value], constant)
+    if found.value > ZERO * size:
+        reason = "the same Jacobian at all samples" if constant else "least over the samples"
+        return Stability("holds", found.weights, value, reason)
+    if found.most <= ZERO * size:
+        # What fails along one Jacobian fails, whatever the others are.
+        value = Estimate(-np.inf, max(found.most, 0.0)) if not constant else value
+        return Stability("fails", found.weights, value, "no weights: proved by duality")
+    return Stability("not decidable", found.weights, UNKNOWN, "the search for weights did not end")
+
+
+_NOT_FINITE = "the operator or its Jacobian is not finite at a sample"
+
+
+def _search(
+    matrices: np.ndarray, metric: np.ndarray, tangent: np.ndarray, agents: Agents
+) -> Weights:
+    """`max over lambda of min over v of v' Lambda A v / v' H v`, over all matrices `A`."""
+    root = np.linalg.cholesky(tangent.T @ metric @ tangent)
+    basis = np.linalg.solve(root, tangent.T).T  # v = basis u, and v' H v = u' u
+
+    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        lowest, rows = np.inf, []
+        for matrix in matrices:
+            weighed = basis.T @ (weights[agents.owner][:, None] * matrix) @ basis
+            values, vectors = np.linalg.eigh((weighed + weighed.T) / 2)
+            lowest = min(lowest, values[0])
+            v = basis @ vectors[:, : min(4, len(values))]
+            rows.append(agents.sums((v * (matrix @ v)).T))
+        return float(lowest), np.concatenate(rows)
+
+    return search_weights(evaluate, agents.number)
+
+
+def stability(
+    game: AbstractGame,
+    theta: PyTree,
+    x: Array,
+    seen: Sampled,
+    agents: Agents,
+    mirror_map: AbstractMirrorMap | None,
+    mixing: float,
+    samples: int,
+    key: PRNGKeyArray,
+) -> Stability:
+    """[`strong_stability`][] with samples of the game at hand."""
+    strategies = game.strategies(theta)
+    mirror_map = natural_mirror_map(strategies) if mirror_map is None else mirror_map
+    mirror_map.check(strategies)
+    entropic = not bool(jnp.isfinite(mirror_map.smoothness))
+    ones = np.ones(agents.number)
+    found = solve_equilibrium(game, theta, throw=False)
+    if not bool(found.residual <= 1e-5 * (1 + jnp.max(jnp.abs(found.x)))):
+        reason = f"no equilibrium was reached (residual {float(found.residual):.1e})"
+        return Stability("not decidable", ones, UNKNOWN, reason)
+    if entropic and not seen.entropic and mixing == 0:
+        reason = "D(x*, x) grows without bound towards the boundary, and costs do not"
+        return Stability("fails", ones, exact(0.0), reason)
+    sufficient = _sufficient(game, seen, agents, mirror_map, mixing, strategies)
+    if isinstance(sufficient, Stability):
+        return sufficient
+    if x.size > DENSE:
+        return Stability("not decidable", ones, UNKNOWN, sufficient)
+    if _fails_around(game, theta, found.x, agents, mirror_map):
+        reason = "no weights make it hold around x*: proved by duality"
+        return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
+    key_others, key_points = jax.random.split(key)
+    others = other_equilibria(game, theta, found.x, key_others, 32)
+    if len(others):
+        reason = "another equilibrium was found, and it would make x* the only one"
+        return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
+    found = weigh_points(game, theta, found.x, agents, mirror_map, mixing, samples, key_points)
+    if found.most <= ZERO:
+        reason = "no weights satisfy all strategies that were looked at: proved by duality"
+        return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
+    if found.value <= ZERO:
+        return Stability("not decidable", found.weights, UNKNOWN, "the search did not end")
+    reason = f"at {samples} strategies and at the worst found from them"
+    return Stability("holds", found.weights / found.value, Estimate(-np.inf, 1.0), reason)
+
+
+def _sufficient(
+    game: AbstractGame,
+    seen: Sampled,
+    agents: Agents,
+    mirror_map: AbstractMirrorMap,
+    mixing: float,
+    strategies: AbstractStrategySet,
+) -> Stability | str:
+    """That it holds, from Jacobians alone, or why they do not tell."""
+    entropic = not bool(jnp.isfinite(mirror_map.smoothness))
+    if entropic and seen.entropic:
+        return _entropic(game, seen, agents)
+    if seen.by_x is None:
+        return f"with more than {DENSE} unknowns only sufficient conditions are tried"
+    assert seen.tangent is not None
+    matrices = seen.jacobians()
+    if not np.isfinite(matrices).all():
+        return _NOT_FINITE
+    constant = seen.affine_in_x and not seen.eta.any()
+    matrices = matrices[:1] if constant else matrices
+    metric = np.eye(matrices.shape[1]) / 2
+    if isinstance(strategies, Simplex) and entropic:
+        # D(x*, x) <= ||x - x*||^2 / min x, and mixing keeps x away from 0.
+        uniform = np.asarray(strategies.centre())
+        metric = np.eye(matrices.shape[1]) / (mixing * uniform.min())
+    elif isinstance(mirror_map, Mahalanobis):
+        metric = np.asarray(mirror_map.matrix) / 2
+    found = _search(matrices, metric, seen.tangent, agents)
+    if found.value * np.abs(metric).max() <= ZERO * np.abs(matrices).max():
+        return "no weights make the game strongly monotone"
+    reason = "in these weights ∂F exceeds half the curvature of psi"
+    return _held(found.weights / found.value, reason, constant)
+
+
+def _held(weights: np.ndarray, reason: str, sure: bool) -> Stability:
+    value = exact(1.0) if sure else Estimate(-np.inf, 1.0)
+    return Stability("holds", weights, value, reason if sure else f"{reason}, at all samples")
+
+
+def _entropic(game: AbstractGame, seen: Sampled, agents: Agents) -> Stability | str:
+    """Of an entropic game: `lambda >= 1 / eta` where the game without its entropy is monotone."""
+    eta = np.asarray([seen.eta[agents.owner == i].min() for i in range(agents.number)])
+    assert game.rational is not None
+    potential = potential_weights(game.rational.game, seen.incentive(0), seen.x[0], agents)
+    best, left, monotone = 1 / eta, -np.inf, False
+    for candidate in (1 / eta, potential):
+        weights = candidate / (candidate * eta).min()
+        lowest = lowest_slope(game, seen, weights[agents.owner])
+        # -kappa ||v||^2 >= -(kappa / 2) total (D(x, x*) + D(x*, x)), by Pinsker's inequality.
+        kept = 1 + min(0.0, lowest) * float(seen.total.max()) / 2
+        if kept > left:
+            best, left, monotone = weights, kept, lowest >= 0
+        if monotone:
+            break
+    if left <= ZERO:
+        return "the game without its entropy is too far from monotone"
+    reason = f"lambda >= 1 / eta suffices on a {'' if monotone else 'nearly '}monotone game"
+    return _held(best / left, reason, seen.affine_in_x)
+
+
+def _fails_around(
+    game: AbstractGame, theta: PyTree, x: Array, agents: Agents, mirror_map: AbstractMirrorMap
+) -> bool:
+    """Whether no weights make it hold for motions on the face of `x*`, to second order."""
+    matrix, metric, moves = (np.asarray(part) for part in _around(game, theta, x, mirror_map))
+    left, values, _ = np.linalg.svd(moves)
+    basis = left[:, values > 1e-8 * values.max(initial=1e-300)]
+    if not basis.size or not np.isfinite(matrix).all():
+        return False
+    # Where a strategy is not used the metric is infinite, and no motion goes there.
+    metric = np.where(np.isfinite(metric), metric, 0.0)
+    found = _search(matrix[None], metric / 2, basis, agents)
+    return found.most * np.abs(metric).max() <= ZERO * np.abs(matrix).max()
+
+
+@eqx.filter_jit
+def _around(
+    game: AbstractGame, theta: PyTree, x: Array, mirror_map: AbstractMirrorMap
+) -> tuple[Array, Array, Array]:
+    """Jacobian, curvature of the divergence, and all motions of the face, as columns."""
+    size = x.size
+    matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x).reshape(size, size)
+    metric = jax.hessian(lambda y: mirror_map.divergence(x, y))(x).reshape(size, size)
+    face = game.strategies(theta).face(x, game.operator(theta, x), 1.0)
+    unit = jnp.eye(size, dtype=x.dtype).reshape(-1, *x.shape)
+    moves = jax.vmap(lambda w: face.scale * face.project(w))(unit).reshape(size, size)
+    return matrix, metric, moves.T

@@ -1,0 +1,243 @@
+"""All experiments, what they say in words, and their figure."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .. import plots, schedules
+from ..design import design, DesignProblem
+from ..diagnostics import design_constants, RateFit
+from ..problems import emission_tax, planted_choice
+from ..schedules import StepSizes
+from ._measure import measure, planted, regulator_rate, seeking_factors
+
+FIRMS = 4
+
+
+class Curve(NamedTuple):
+    """A run from many seeds, and what the theorem says of it.
+
+    - `stated`: the exponents that the theorem states for both gaps, if it covers the problem.
+    - `expected`: those of the step sizes, by two-time-scale stochastic approximation: the upper
+      gap falls like `alpha_k`, the lower like `beta_k` (V. R. Konda and J. N. Tsitsiklis, *Annals
+      of Applied Probability* 14 (2004)).
+    """
+
+    step: np.ndarray
+    gaps: dict[str, np.ndarray]
+    fits: dict[str, RateFit]
+    stated: float | None
+    expected: tuple[float, float] | None
+    sizes: StepSizes
+
+
+class Rates(NamedTuple):
+    """`summary` is JSON; the rest is drawn."""
+
+    summary: dict[str, Any]
+    curves: dict[str, Curve]
+    regulator: dict[str, tuple[np.ndarray, np.ndarray, RateFit]]
+    seeking: dict[str, np.ndarray]
+
+
+def _experiments() -> dict[str, tuple[DesignProblem, Array, Array, StepSizes, float | None]]:
+    """Problem, start, optimum, step sizes, and the exponent that a theorem states."""
+    tax, choice = emission_tax(FIRMS), planted_choice()
+    best_tax = design(tax.problem, tax.theta0, starts=1).theta
+    allowed = design_constants(tax.problem).theorem_5_4()
+    zero_sum, best_zero = planted([[0.0, 1.0], [-1.0, 0.0]], 2, 1.0)
+    flat, best_flat = planted([[1.0, 0.0], [0.0, 1.0]], 4, 0.0)
+    practical, away = schedules.theorem_5_4(0.02, 0.3), jnp.zeros(2)
+    choice_sizes = schedules.theorem_5_5(1.0, 0.3, 0.03)
+    slower = StepSizes(schedules.power(0.02, 0.8), schedules.power(0.3, 0.5), practical.mixing)
+    from_theorem = schedules.theorem_5_4(allowed.alpha.low, allowed.beta.low)
+    best_choice = jnp.asarray([0.5, -0.5])
+    return {
+        "Algorithm 1, emission tax": (tax.problem, tax.theta0, best_tax, practical, -2 / 3),
+        "Algorithm 2, entropic game": (
+            choice.problem,
+            choice.theta0,
+            best_choice,
+            choice_sizes,
+            -2 / 7,
+        ),
+        "other exponents: 0.8 and 0.5": (tax.problem, tax.theta0, best_tax, slower, None),
+        "no strong stability (zero-sum)": (
+            zero_sum,
+            away,
+            best_zero,
+            schedules.theorem_5_4(1.0, 0.3),
+            None,
+        ),
+        "f_* not strongly convex (quartic)": (
+            flat,
+            away,
+            best_flat,
+            schedules.theorem_5_4(1.0, 0.3),
+            None,
+        ),
+        "constants of Theorem 5.4": (tax.problem, tax.theta0, best_tax, from_theorem, None),
+    }
+
+
+def reproduce(*, steps: int, seeds: int, report: Callable[[str, float], None]) -> Rates:
+    """Runs all of it; `steps` of design-and-play, the regulator's runs up to a tenth of them."""
+    report("optima", 0.0)
+    experiments = _experiments()
+    curves = {}
+    for number, (name, (problem, theta0, best, sizes, stated)) in enumerate(experiments.items()):
+        report(name, 0.05 + 0.12 * number)
+        step, gaps, fits = measure(problem, theta0, best, sizes, steps=steps, seeds=seeds)
+        settles = "no" not in name.split()[0:1] and "not" not in name and "constants" not in name
+        expected = (-float(sizes.design.exponent), -float(sizes.play.exponent)) if settles else None
+        curves[name] = Curve(step, gaps, fits, stated, expected, sizes)
+    longest = max(100, steps // 10)
+    counts = tuple(int(c) for c in np.unique(np.geomspace(longest / 100, longest, 5).round()))
+    regulator = {}
+    regimes = {"exact": None, "inexact, a = 1/4": 0.25, "inexact, a = 1": 1.0}
+    for number, (name, inexact) in enumerate(regimes.items()):
+        report(f"regulator, {name}", 0.78 + 0.06 * number)
+        found, fit = regulator_rate(counts, max(seeds // 4, 4), inexact=inexact)
+        regulator[name] = (np.asarray(counts), found, fit)
+    report("partial information", 0.96)
+    seeking = seeking_factors(np.geomspace(5e-4, 0.2, 12))
+    report("figure", 1.0)
+    return Rates(_summary(curves, regulator, seeking, seeds), curves, regulator, seeking)
+
+
+def _fit(fit: RateFit) -> dict[str, float]:
+    return {name: float(getattr(fit, name)) for name in ("exponent", "low", "high", "constant")}
+
+
+def _summary(
+    curves: dict[str, Curve],
+    regulator: dict[str, tuple[np.ndarray, np.ndarray, RateFit]],
+    seeking: dict[str, np.ndarray],
+    seeds: int,
+) -> dict[str, Any]:
+    runs = {}
+    for name, curve in curves.items():
+        runs[name] = {
+            "alpha": float(curve.sizes.design.coefficient),
+            "alpha_exponent": float(curve.sizes.design.exponent),
+            "beta": float(curve.sizes.play.coefficient),
+            "beta_exponent": float(curve.sizes.play.exponent),
+            "nu": float(curve.sizes.mixing.coefficient),
+            "stated_exponent": curve.stated,
+            "expected_exponents": curve.expected,
+            "step": curve.step,
+            **{
+                gap: {
+                    **_fit(curve.fits[gap]),
+                    "mean": values.mean(axis=0),
+                    "std": values.std(axis=0),
+                }
+                for gap, values in curve.gaps.items()
+            },
+        }
+    return {
+        "source": "Liu et al. (2022), Theorems 5.4 and 5.5; Du, Meng, Hu (2025), Theorem 1",
+        "seeds": seeds,
+        "fitted_over": "the last two decades of steps, weighted evenly in the logarithm",
+        "design_and_play": runs,
+        "regulator": {
+            name: {"steps": counts, "mean": found.mean(axis=0), **_fit(fit)}
+            for name, (counts, found, fit) in regulator.items()
+        },
+        "partial_information": seeking,
+        "findings": _findings(curves, regulator, seeking),
+    }
+
+
+def _findings(
+    curves: dict[str, Curve],
+    regulator: dict[str, tuple[np.ndarray, np.ndarray, RateFit]],
+    seeking: dict[str, np.ndarray],
+) -> list[str]:
+    """What the numbers say, in words that follow from them."""
+    sentences = []
+    for name, curve in curves.items():
+        upper, lower = (float(curve.fits[gap].exponent) for gap in ("upper", "lower"))
+        text = f"{name}: exponents {upper:.2f} (upper), {lower:.2f} (lower)"
+        if curve.stated is not None and curve.expected is not None:
+            near = [abs(value - curve.stated) <= 0.1 for value in (upper, lower)]
+            words = "both as stated" if all(near) else "the lower as stated" if near[1] else "no"
+            text += f" against {curve.stated:.2f} stated: {words}"
+            if upper < curve.stated - 0.1:
+                text += (
+                    f"; the upper gap falls faster, like alpha_k ({curve.expected[0]:.2f}): the "
+                    "designer averages what agents do wrong"
+                )
+        elif curve.expected is not None:
+            text += f"; alpha_k and beta_k have {curve.expected[0]:.2f} and {curve.expected[1]:.2f}"
+        else:
+            first, last = (float(curve.gaps["upper"][:, row].mean()) for row in (0, -1))
+            text += f"; the upper gap goes from {first:.2g} to {last:.2g}"
+        sentences.append(f"{text}.")
+    for name, (_, _, fit) in regulator.items():
+        sentences.append(
+            f"Regulator, {name}: {float(fit.exponent):.2f} [{float(fit.low):.2f}, "
+            f"{float(fit.high):.2f}]."
+        )
+    fine = np.isfinite(seeking["iterations_bound"]) & np.isfinite(seeking["iterations_seen"])
+    if fine.any():
+        ratio = seeking["iterations_bound"][fine] / seeking["iterations_seen"][fine]
+        sentences.append(
+            f"Partial information: where the bound contracts, up to a step of "
+            f"{seeking['step'][fine].max():.2g}, it asks for {ratio.min():.1f} to "
+            f"{ratio.max():.1f} times the iterations that are needed (least "
+            f"{seeking['iterations_bound'][fine].min():,.0f}); the best step seen, "
+            f"{seeking['step'][np.argmin(seeking['iterations_seen'])]:.2g}, needs "
+            f"{seeking['iterations_seen'].min():,.0f}."
+        )
+    return sentences
+
+
+def draw(rates: Rates) -> Any:
+    """Gaps with fitted lines, what fails, the regulator, and contraction beside its bound."""
+    figure = plots.new_figure(15, 8)
+    axes = figure.subplots(2, 3).ravel()
+    names = list(rates.curves)
+    for panel, name in zip(axes[:2], names[:2]):
+        curve = rates.curves[name]
+        for gap, values in curve.gaps.items():
+            fit = curve.fits[gap]
+            label = f"{gap} gap: {float(fit.exponent):.2f}"
+            plots.bands(panel, curve.step, values, label)
+        mean = curve.gaps["lower"].mean(axis=0)[0]
+        stated = curve.stated if curve.stated is not None else 0.0
+        panel.loglog(
+            curve.step,
+            mean * (curve.step / curve.step[0]) ** stated,
+            "k:",
+            label=f"stated: {stated:.2f}",
+        )
+        panel.set(title=name, xlabel="step")
+        panel.legend(fontsize=8)
+    for number, name in enumerate(names[2:]):
+        curve = rates.curves[name]
+        for gap, style in (("upper", "-"), ("lower", "--")):
+            mean, fit = curve.gaps[gap].mean(axis=0), curve.fits[gap]
+            label = f"{name}, {gap}: {float(fit.exponent):.2f}"
+            axes[2 if number in (1, 2) else 3].loglog(
+                curve.step, mean, style, color=f"C{number}", label=label
+            )
+    axes[2].set(title="where an assumption fails", xlabel="step")
+    axes[3].set(title="other exponents; the theorem's own constants", xlabel="step")
+    for name, (counts, found, fit) in rates.regulator.items():
+        label = f"{name}: {float(fit.exponent):.2f}"
+        plots.bands(axes[4], counts, found, label, marker="o")
+    axes[4].set(title="regulator: mean squared gradient", xlabel="number of steps K")
+    seeking = rates.seeking
+    axes[5].loglog(seeking["step"], 1 - seeking["seen"], "o-", label="seen")
+    shown = seeking["bound"] < 1
+    axes[5].loglog(seeking["step"][shown], 1 - seeking["bound"][shown], "s--", label="bound")
+    axes[5].axvline(seeking["known"], color="0.6", ls=":", label="step known to contract")
+    axes[5].set(title="partial information: 1 - contraction factor", xlabel="play step")
+    for panel in axes[2:]:
+        panel.legend(fontsize=7)
+    figure.suptitle(f"Rates: mean and mean ± std over {rates.summary['seeds']} seeds", fontsize=10)
+    return figure

@@ -1,0 +1,100 @@
+"""Designs of games with several equilibria: optimistic, pessimistic, and where play leads."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import incentax as ix
+
+
+def _selected(instance, selection, objective=None, incentives=None):
+    problem = instance.problem
+    return ix.DesignProblem(
+        problem.game,
+        problem.objective if objective is None else objective,
+        problem.incentive_set if incentives is None else incentives,
+        selection=selection,
+    )
+
+
+@pytest.mark.parametrize(
+    ("selection", "theta", "objective"),
+    [
+        # Both at the second place is an equilibrium without any subsidy,
+        ("optimistic", 0.0, 0.0),
+        # both at the first is one up to a subsidy of 2,
+        ("pessimistic", 2.0, 0.04),
+        # and from (1/2, 1/2) play goes to the first place while (1 + theta) / 3 < 1/2.
+        ("play", 0.5, 0.0025),
+    ],
+)
+def test_coordination(selection, theta, objective):
+    instance = ix.problems.coordination()
+    problem = _selected(instance, selection)
+    found = ix.design(problem, instance.theta0, x0=instance.x0)
+    assert found.theta[0] == pytest.approx(theta, abs=2e-3)
+    assert found.objective == pytest.approx(objective, abs=1e-4)
+    assert found.residual < 1e-8
+    np.testing.assert_allclose(found.x, [0, 1, 0, 1], atol=1e-6)
+    if selection != "optimistic":  # the least value is not attained: on the far side of a jump
+        assert found.theta[0] >= theta
+        assert found.ending == ix.ENDINGS.jump
+
+
+@pytest.mark.parametrize("selection", ["optimistic", "pessimistic"])
+def test_a_continuum_of_path_flows(selection):
+    """Shared flow `s = (2 - theta) / 3`, and of it anything on the first route."""
+    instance = ix.problems.three_routes()
+
+    def objective(theta, h):
+        return (h[0] - 0.1) ** 2 + 0.5 * (theta[0] - 0.5) ** 2
+
+    found = ix.design(_selected(instance, selection, objective), instance.theta0)
+    if selection == "optimistic":
+        theta, first, least = 0.5, 0.1, 0.0
+    else:  # everyone on the first route: ((1.7 - theta) / 3)^2 + (theta - 1/2)^2 / 2
+        theta = (1.7 / 4.5 + 0.5) / (1 / 4.5 + 1)
+        first = (2 - theta) / 3
+        least = (first - 0.1) ** 2 + 0.5 * (theta - 0.5) ** 2
+    assert found.theta[0] == pytest.approx(theta, abs=1e-3)
+    assert found.x[0] == pytest.approx(first, abs=1e-3)
+    assert found.objective == pytest.approx(least, abs=1e-4)
+    assert found.result == ix.RESULTS.successful
+
+
+def test_one_equilibrium_is_everyones_selection():
+    instance = ix.problems.regulated_duopoly()
+    best = ix.design(instance.problem, instance.theta0)
+    for selection in ("optimistic", "pessimistic", "play"):
+        found = ix.design(_selected(instance, selection), instance.theta0)
+        assert found.objective == pytest.approx(float(best.objective), abs=1e-7)
+        assert found.theta[0] == pytest.approx(20 / 9, abs=1e-4)
+
+
+def test_what_a_certificate_says_of_the_selection():
+    instance = ix.problems.coordination()
+    theta = jnp.zeros(1)
+    good, bad = jnp.array([0.0, 1, 0, 1]), jnp.array([1.0, 0, 1, 0])
+    optimistic = _selected(instance, "optimistic")
+    assert "not the one that the problem selects" in ix.certify(optimistic, theta, bad).verdict
+    assert "not the one that" not in ix.certify(optimistic, theta, good).verdict
+    pessimistic = _selected(instance, "pessimistic")
+    assert "not the one that the problem selects" in ix.certify(pessimistic, theta, good).verdict
+    assert "not the one that" not in ix.certify(pessimistic, theta, bad).verdict
+
+
+def test_refusals():
+    instance = ix.problems.coordination()
+    with pytest.raises(ValueError, match=r"selection=...\)` needs 'optimistic'"):
+        _selected(instance, "hopeful")
+    pessimistic = _selected(instance, "pessimistic")
+    scheme = ix.DesignAndPlay(optax.sgd(0.05), play_step=0.1)
+    with pytest.raises(ValueError, match="where play leads"):
+        ix.design(pessimistic, instance.theta0, scheme)
+    with pytest.raises(ValueError, match="known values"):
+        jax.jit(lambda t: ix.design(pessimistic, t).theta)(instance.theta0)
+    # A scheme plays: it goes where a selection of play does.
+    played = ix.design(_selected(instance, "play"), instance.theta0, scheme, steps=3)
+    assert jnp.isfinite(played.objective)
