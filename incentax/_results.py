@@ -13,6 +13,13 @@ class RESULTS(eqx.Enumeration):
         "with `x0`. If nothing helps there may be no equilibrium: on an unbounded set, costs that "
         "fall without end have none."
     )
+    cycling = (
+        "Play does not come nearer to equilibrium: in the second half of `max_steps` it was no "
+        "nearer than in the first. It cycles, as it does in zero-sum games, where extragradient "
+        "play (`method=ix.Extragradient()`) or Newton's method (`method=None`) converges; or its "
+        "steps are too long: lower the step size. On an unbounded set, costs that fall without end "
+        "have no equilibrium."
+    )
     nonfinite_play = (
         "The agents' play turned non-finite: `.steps` counts the finite steps, and `.x` is the "
         "last finite strategy. Lower the play step size, or raise the mixing so that strategies "

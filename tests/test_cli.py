@@ -173,3 +173,17 @@ def test_importing_the_library_loads_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.slow
+def test_rates(folder, capsys):
+    arguments = ["reproduce", "rates", "--out", str(folder), "--rate-seeds", "4"]
+    assert main([*arguments, "--rate-steps", "1000"]) == 0
+    written = json.loads((folder / "rates.json").read_text())
+    assert (folder / "rates.png").read_bytes().startswith(b"\x89PNG")
+    first = written["design_and_play"]["Algorithm 1, emission tax"]
+    assert first["lower"]["low"] <= first["lower"]["exponent"] <= first["lower"]["high"]
+    assert len(first["upper"]["mean"]) == len(first["step"])
+    assert "Partial information" in written["findings"][-1]
+    assert "Algorithm 1" in capsys.readouterr().out
+    assert main([*arguments, "--rate-steps", "50"]) == 2

@@ -50,8 +50,10 @@ def test_plain_play_cycles_on_matching_pennies_and_extragradient_does_not():
     cycling = ix.solve_equilibrium(
         game, None, start, method=ix.MirrorDescent(0.1), max_steps=2000, throw=False
     )
-    assert cycling.result == ix.RESULTS.max_steps_reached
+    assert cycling.result == ix.RESULTS.cycling
     assert cycling.residual > 0.1
+    with pytest.raises(RuntimeError, match=r"It cycles(.|\n)*Extragradient"):
+        ix.solve_equilibrium(game, None, start, method=ix.MirrorDescent(0.1), max_steps=2000)
     found = ix.solve_equilibrium(game, None, start)
     np.testing.assert_allclose(found.x, 0.5, atol=1e-7)
 

@@ -62,7 +62,8 @@ def design(
     level is smoothed and sharpened again; from several starts where that is cheap. `.ending` tells
     what was found. With a scheme, one `lax.scan` of `scheme.step`; step `k` draws from
     `jax.random.fold_in(key, k)`. Works under `jit`, and under `vmap` over `theta0`, `x0`, `key`
-    and the arrays of the problem.
+    and the arrays of the problem. A problem with a `selection` is designed without a scheme,
+    outside of `jit`, by descent on the objective at the equilibrium that it selects.
 
     **Arguments:**
 

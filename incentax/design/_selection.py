@@ -36,6 +36,7 @@ _Linear: Any = optimize.LinearConstraint
 
 # Starts of Newton's method at every incentive, and halvings of a step that does not improve.
 _STARTS, _HALVINGS = 32, 30
+MOST_UNKNOWNS = 600
 # How far a continuum of equilibria leans towards what the regulator hopes or fears, of its costs.
 _LEAN = 1e-5
 # Less than this, relative to the objective, is no improvement.
@@ -104,6 +105,11 @@ def design_selected(
         raise ValueError(
             "`design(problem)` with a selection needs known values: how many equilibria there are "
             "decides what it does; call it outside of `jit` and `vmap`"
+        )
+    if x.size > MOST_UNKNOWNS:
+        raise ValueError(
+            f"`design(problem)` with a selection needs a game of at most {MOST_UNKNOWNS} unknowns, "
+            f"got {x.size}"
         )
     search = _Search(problem, theta, x, key)
     flat = [np.asarray(ravel_pytree(start)[0]) for start in _rows(starts)]

@@ -158,6 +158,12 @@ def region(owner: str, problem: DesignProblem, theta: PyTree) -> tuple[PyTree, A
         )
     if theta is None:
         theta = problem.incentive_set.centre()
+        incentives = problem.incentive_set
+        if isinstance(incentives, AbstractStrategySet) and incentives.shape is None:
+            raise ValueError(
+                f"`{owner}(theta=...)` needs an incentive: the incentive set does not say the "
+                "shape of theta, got None"
+            )
     return problem.at_door(owner, ("theta", "x"), theta, None)
 
 

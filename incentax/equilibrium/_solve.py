@@ -179,10 +179,14 @@ def _by_play(
     max_steps: int,
     found: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], RESULTS]:
-    x, steps, finite = _play_to_tolerance(game, theta, start, method, tol, max_steps, found)
+    x, steps, finite, stuck = _play_to_tolerance(game, theta, start, method, tol, max_steps, found)
     value = game.operator(theta, x)
     reached = found | (natural_residual(game, theta, x, value) <= _allowed(tol, x, value))
-    return x, steps, _verdict(game, theta, start, reached, finite)
+    verdict = _verdict(game, theta, start, reached, finite)
+    if isinstance(method, Extragradient):
+        return x, steps, verdict
+    cycles = stuck & (verdict == RESULTS.max_steps_reached)
+    return x, steps, RESULTS.where(cycles, RESULTS.cycling, verdict)
 
 
 def _verdict(game: AbstractGame, theta: PyTree, start: Array, reached, finite) -> RESULTS:
@@ -226,7 +230,9 @@ def _play_to_tolerance(
     tol: Array | float | None,
     max_steps: int,
     skip: Bool[Array, ""],
-) -> tuple[Array, Int[Array, ""], Bool[Array, ""]]:
+) -> tuple[Array, Int[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+    """Strategy, steps, whether all were finite, and whether the second half came no nearer."""
+
     def strategy_of(state):
         return method.strategy(game, theta, state)
 
@@ -236,23 +242,30 @@ def _play_to_tolerance(
         return natural_residual(game, theta, x, value), _allowed(tol, x, value), finite
 
     def going_on(carry):
-        count, _, residual, level, finite = carry
+        count, _, residual, level, finite, _ = carry
         return (residual > level) & (count < max_steps) & finite & ~skip
 
     def advance(carry):
-        count, state, residual, level, _ = carry
+        count, state, residual, level, _, halves = carry
         reached = method.step(game, theta, state, count)
         # The last finite state is kept, so that a failure returns a strategy and not NaN.
         found, allowed, finite = evidence(reached)
+        first = 2 * count < max_steps
+        early = jnp.where(first, jnp.minimum(halves[0], found), halves[0])
+        late = jnp.where(first, halves[1], jnp.minimum(halves[1], found))
         return (
             count + finite.astype(count.dtype),
             tree_where(finite, reached, state),
             jnp.where(finite, found, residual),
             jnp.where(finite, allowed, level),
             finite,
+            (early, late),
         )
 
     state = method.init(game, theta, x)
-    carry = (jnp.int32(0), state, *evidence(state))
-    steps, state, _, _, finite = jax.lax.while_loop(going_on, advance, carry)
-    return strategy_of(state), steps, finite | skip
+    began = evidence(state)
+    far = jnp.full_like(began[0], jnp.inf)
+    carry = (jnp.int32(0), state, *began, (far, far))
+    steps, state, _, _, finite, (early, late) = jax.lax.while_loop(going_on, advance, carry)
+    stuck = (steps >= max_steps) & (late > 0.9 * early)
+    return strategy_of(state), steps, finite | skip, stuck
