@@ -94,7 +94,7 @@ def reproduce(*, steps: int, seeds: int, report: Callable[[str, float], None]) -
         settles = "no" not in name.split()[0:1] and "not" not in name and "constants" not in name
         expected = (-float(sizes.design.exponent), -float(sizes.play.exponent)) if settles else None
         curves[name] = Curve(step, gaps, fits, stated, expected, sizes)
-    longest = max(100, steps // 10)
+    longest = max(1000, steps // 10)
     counts = tuple(int(c) for c in np.unique(np.geomspace(longest / 100, longest, 5).round()))
     regulator = {}
     regimes = {"exact": None, "inexact, a = 1/4": 0.25, "inexact, a = 1": 1.0}
