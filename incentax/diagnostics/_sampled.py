@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..equilibrium import draw_incentives, draw_strategies
 from ..games import AbstractGame
 from ..sets import AbstractSet, AbstractStrategySet, Polyhedron, Simplex
+from ._weights import negligible
 
 # Up to this many unknowns Jacobians are made explicit.
 DENSE = 600
@@ -50,6 +51,9 @@ def agents_of(strategies: AbstractStrategySet, x: Array, sizes: Sequence[int] | 
     if isinstance(strategies, Polyhedron):
         rows = np.concatenate([strategies.equality[0], strategies.inequality[0]])
         coupled = any(len(set(owner[row != 0].tolist())) > 1 for row in rows)
+    if isinstance(strategies, Simplex):
+        ids = np.asarray(strategies.blocks.ids)
+        coupled = any(len(set(owner[ids == block].tolist())) > 1 for block in set(ids.tolist()))
     if coupled:  # the variational equilibrium of a shared constraint is that of equal weights
         owner = np.zeros(x.size, int)
     return Agents(owner, int(owner.max(initial=0)) + 1, coupled)
@@ -82,6 +86,11 @@ class Sampled(NamedTuple):
     def entropic(self) -> bool:
         """Whether costs rise without bound where a strategy is not used."""
         return bool((self.eta > 0).all() and (self.epsilon == 0).all())
+
+    @property
+    def zero(self) -> float:
+        """What counts as 0, relative to the size of what it is compared with."""
+        return negligible(self.x.dtype)
 
     def incentive(self, row: int) -> PyTree:
         """The incentive of one point."""
@@ -134,11 +143,12 @@ def sample(
     xs = jnp.concatenate([x[None], strategies])
     rational = game.rational
     base = game if rational is None else rational.game
+    rounding = float(jnp.finfo(x.dtype).eps)
     if x.size > DENSE:
         by_x = by_theta = tangent = None
         fine = np.asarray(_finite(base, thetas, xs))
     else:
-        by_x, by_theta = (np.asarray(part) for part in _jacobians(base, thetas, xs))
+        by_x, by_theta = (np.asarray(part, float) for part in _jacobians(base, thetas, xs))
         fine = np.isfinite(by_x).all(axis=(1, 2)) & np.isfinite(by_theta).all(axis=(1, 2))
         fine &= np.asarray(_finite(base, thetas, xs))
         by_x, by_theta = by_x[fine], by_theta[fine]
@@ -163,10 +173,10 @@ def sample(
         x=np.asarray(xs),
         by_x=by_x,
         by_theta=by_theta,
-        affine_in_x=by_x is not None and _same(by_x),
+        affine_in_x=by_x is not None and _same(by_x, rounding),
         affine_in_theta=_affine_in_theta(base, thetas, xs, key_inner)
         if by_theta is None
-        else _same(by_theta),
+        else _same(by_theta, rounding),
         tangent=tangent,
         bad=bad,
         eta=np.zeros(x.size) if rational is None else _spread(rational.eta, x),
@@ -179,11 +189,11 @@ def _spread(value: Array, x: Array) -> np.ndarray:
     return np.broadcast_to(np.asarray(value, float), x.shape).ravel()
 
 
-def _same(matrices: np.ndarray) -> bool:
+def _same(matrices: np.ndarray, rounding: float) -> bool:
     """Whether all matrices are the first, to rounding."""
     size = np.abs(matrices).max(initial=0.0)
     spread = np.abs(matrices - matrices[:1]).max(initial=0.0)
-    return bool(np.isfinite(size)) and bool(spread <= 1e3 * np.finfo(matrices.dtype).eps * size)
+    return bool(np.isfinite(size)) and bool(spread <= 1e3 * rounding * size)
 
 
 def _tangent(rows: np.ndarray) -> np.ndarray:
@@ -229,4 +239,5 @@ def _affine_in_theta(game: AbstractGame, thetas: PyTree, xs: Array, key: PRNGKey
     one = jax.tree.map(lambda leaf: leaf[0], thetas)
     flat, unravel = ravel_pytree(one)
     direction = unravel(jax.random.normal(key, flat.shape, flat.dtype))
-    return _same(np.asarray(_pushed(game, thetas, xs, direction)))
+    rounding = float(jnp.finfo(xs.dtype).eps)
+    return _same(np.asarray(_pushed(game, thetas, xs, direction)), rounding)

@@ -13,7 +13,7 @@ from ..games import AbstractGame
 from ..sets import Simplex
 from ._lipschitz import linear_operator
 from ._sampled import Agents, Sampled
-from ._weights import symmetriser, ZERO
+from ._weights import symmetriser
 
 
 def potential_weights(
@@ -52,7 +52,7 @@ def lowest_slope(game: AbstractGame, seen: Sampled, weights: np.ndarray) -> floa
         values = np.asarray([spectrum[0] for spectrum in spectra])
         size = max(spectrum[1] for spectrum in spectra)
     lowest = float(values.min())
-    return 0.0 if -ZERO * size <= lowest <= 0 else lowest
+    return 0.0 if -seen.zero * size <= lowest <= 0 else lowest
 
 
 def _extremes(

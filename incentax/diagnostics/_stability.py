@@ -19,7 +19,7 @@ from ._estimate import Estimate, exact, least, UNKNOWN
 from ._points import weigh_points
 from ._sampled import Agents, agents_of, DENSE, sample, Sampled
 from ._spectrum import lowest_slope, potential_weights
-from ._weights import search_weights, Weights, ZERO
+from ._weights import negligible, search_weights, Weights
 
 Verdict = Literal["holds", "fails", "not decidable"]
 
@@ -175,13 +175,13 @@ def monotonicity(seen: Sampled, agents: Agents) -> Stability:
     if not np.isfinite(matrices).all():
         return Stability("not decidable", np.ones(agents.number), UNKNOWN, _NOT_FINITE)
     matrices = matrices[:1] if constant else matrices
-    found = _search(matrices, np.eye(matrices.shape[1]), seen.tangent, agents)
+    found = _search(matrices, np.eye(matrices.shape[1]), seen.tangent, agents, seen.zero)
     size = np.abs(matrices).max(initial=1e-300)
     value = least([found.value], constant)
-    if found.value > ZERO * size:
+    if found.value > seen.zero * size:
         reason = "the same Jacobian at all samples" if constant else "least over the samples"
         return Stability("holds", found.weights, value, reason)
-    if found.most <= ZERO * size:
+    if found.most <= seen.zero * size:
         # What fails along one Jacobian fails, whatever the others are.
         value = Estimate(-np.inf, max(found.most, 0.0)) if not constant else value
         return Stability("fails", found.weights, value, "no weights: proved by duality")
@@ -192,7 +192,7 @@ _NOT_FINITE = "the operator or its Jacobian is not finite at a sample"
 
 
 def _search(
-    matrices: np.ndarray, metric: np.ndarray, tangent: np.ndarray, agents: Agents
+    matrices: np.ndarray, metric: np.ndarray, tangent: np.ndarray, agents: Agents, zero: float
 ) -> Weights:
     """`max over lambda of min over v of v' Lambda A v / v' H v`, over all matrices `A`."""
     root = np.linalg.cholesky(tangent.T @ metric @ tangent)
@@ -208,7 +208,7 @@ def _search(
             rows.append(agents.sums((v * (matrix @ v)).T))
         return float(lowest), np.concatenate(rows)
 
-    return search_weights(evaluate, agents.number)
+    return search_weights(evaluate, agents.number, zero=zero)
 
 
 def stability(
@@ -249,10 +249,10 @@ def stability(
         reason = "another equilibrium was found, and it would make x* the only one"
         return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
     found = weigh_points(game, theta, found.x, agents, mirror_map, mixing, samples, key_points)
-    if found.most <= ZERO:
+    if found.most <= seen.zero:
         reason = "no weights satisfy all strategies that were looked at: proved by duality"
         return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
-    if found.value <= ZERO:
+    if found.value <= seen.zero:
         return Stability("not decidable", found.weights, UNKNOWN, "the search did not end")
     reason = f"at {samples} strategies and at the worst found from them"
     return Stability("holds", found.weights / found.value, Estimate(-np.inf, 1.0), reason)
@@ -285,8 +285,8 @@ def _sufficient(
         metric = np.eye(matrices.shape[1]) / (mixing * uniform.min())
     elif isinstance(mirror_map, Mahalanobis):
         metric = np.asarray(mirror_map.matrix) / 2
-    found = _search(matrices, metric, seen.tangent, agents)
-    if found.value * np.abs(metric).max() <= ZERO * np.abs(matrices).max():
+    found = _search(matrices, metric, seen.tangent, agents, seen.zero)
+    if found.value * np.abs(metric).max() <= seen.zero * np.abs(matrices).max():
         return "no weights make the game strongly monotone"
     reason = "in these weights ∂F exceeds half the curvature of psi"
     return _held(found.weights / found.value, reason, constant)
@@ -312,7 +312,7 @@ def _entropic(game: AbstractGame, seen: Sampled, agents: Agents) -> Stability | 
             best, left, monotone = weights, kept, lowest >= 0
         if monotone:
             break
-    if left <= ZERO:
+    if left <= seen.zero:
         return "the game without its entropy is too far from monotone"
     reason = f"lambda >= 1 / eta suffices on a {'' if monotone else 'nearly '}monotone game"
     return _held(best / left, reason, seen.affine_in_x)
@@ -322,15 +322,18 @@ def _fails_around(
     game: AbstractGame, theta: PyTree, x: Array, agents: Agents, mirror_map: AbstractMirrorMap
 ) -> bool:
     """Whether no weights make it hold for motions on the face of `x*`, to second order."""
-    matrix, metric, moves = (np.asarray(part) for part in _around(game, theta, x, mirror_map))
+    matrix, metric, moves = (
+        np.asarray(part, float) for part in _around(game, theta, x, mirror_map)
+    )
     left, values, _ = np.linalg.svd(moves)
     basis = left[:, values > 1e-8 * values.max(initial=1e-300)]
     if not basis.size or not np.isfinite(matrix).all():
         return False
     # Where a strategy is not used the metric is infinite, and no motion goes there.
     metric = np.where(np.isfinite(metric), metric, 0.0)
-    found = _search(matrix[None], metric / 2, basis, agents)
-    return found.most * np.abs(metric).max() <= ZERO * np.abs(matrix).max()
+    zero = negligible(x.dtype)
+    found = _search(matrix[None], metric / 2, basis, agents, zero)
+    return found.most * np.abs(metric).max() <= zero * np.abs(matrix).max()
 
 
 @eqx.filter_jit

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linprog
 
-# Below this, relative to the size of the rows, a value counts as 0: the accuracy of the programs.
-ZERO = 1e-7
+
+def negligible(dtype: np.dtype) -> float:
+    """What counts as 0, relative to the size of the rows: the programs' accuracy and rounding."""
+    return max(1e-7, 30 * float(np.finfo(dtype).eps))
 
 
 class Weights(NamedTuple):
@@ -23,6 +25,7 @@ def search_weights(
     agents: int,
     rows: np.ndarray | None = None,
     *,
+    zero: float = 1e-7,
     rounds: int = 60,
     accuracy: float = 0.02,
 ) -> Weights:
@@ -54,7 +57,7 @@ def search_weights(
         if program.x is None:
             break
         most = min(most, size * program.x[-1])
-        if most <= ZERO * size or value >= (1 - accuracy) * most:
+        if most <= zero * size or value >= (1 - accuracy) * most:
             break
         # Halfway to the best so far: the program's own vertices swing from side to side.
         weights = 0.5 * best + 0.5 * np.maximum(program.x[:-1], 0)
