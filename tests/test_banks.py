@@ -16,8 +16,6 @@ _QUICK = (
     "oligopoly, exact exponent, g = 1.0",
     "Outrata 1e",
     "qpec1 (Jiang, Ralph)",
-    "emission tax, output non-negative, tax per damage",
-    "capacity that the designer moves",
 )
 
 

@@ -62,6 +62,7 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
     assert main(["run", "sioux-falls", "--out", str(folder), "--paths", "1", "--steps", "45"]) == 0
     assert json.loads((folder / "result.json").read_text())["gap_captured"] is None
@@ -85,6 +86,7 @@ def test_an_interrupted_run_is_certified_as_far_as_it_got():
     assert np.isfinite(run.arrays["objective"]).all()
 
 
+@pytest.mark.slow
 def test_figure1(folder, capsys, monkeypatch):
     # Two paths a pair cost less than ten: play steps must be longer still to make exp underflow.
     curves = (

@@ -181,7 +181,13 @@ def _jacobians(game, theta, x):
     return a, b
 
 
-@pytest.mark.parametrize("name", BANK)
+_QUICK = ("planted_box", "planted_simplex")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BANK],
+)
 def test_constants_bracket_the_exact_ones_on_the_bank(name):
     case = BANK[name]()
     _bracket(case.problem, case.theta)

@@ -85,6 +85,7 @@ def test_refusals(call, words):
         call()
 
 
+@pytest.mark.slow
 def test_table1_writes_what_it_shows(tmp_path):
     sizes = ["--sizes", "5", "10", "--firms", "10"]
     assert main(["reproduce", "table1", *sizes, "--steps", "800", "--out", str(tmp_path)]) == 0

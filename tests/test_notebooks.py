@@ -9,7 +9,15 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# These two compile dozens of programs.
+_LONG = ("05_theory_measured", "06_several_equilibria")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow) if p.stem in _LONG else p for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_notebook_runs(path, monkeypatch, tmp_path):
     monkeypatch.setenv("INCENTAX_FAST", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))

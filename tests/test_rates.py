@@ -47,6 +47,7 @@ def test_algorithm_2_falls_like_its_step_sizes():
     assert float(fits["upper"].exponent) == pytest.approx(-1 / 2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_without_strong_stability_gaps_grow():
     problem, best = rates.planted([[0.0, 1.0], [-1.0, 0.0]], 2, 1.0)
     sizes = ix.schedules.theorem_5_4(1.0, 0.3)

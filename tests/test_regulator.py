@@ -174,6 +174,7 @@ def test_charging_is_reproduced_as_tables_and_figures(tmp_path):
     assert (tmp_path / "charging.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_vector_prices_and_the_plain_price_whose_optimum_is_a_corner():
     plain = ix.problems.ev_charging(price="plain")
     assert float(ix.design(plain.problem, plain.theta0).theta[0]) in (0.5, 6.0)

@@ -64,6 +64,7 @@ def test_a_continuum_of_path_flows(selection):
     assert found.result == ix.RESULTS.successful
 
 
+@pytest.mark.slow
 def test_one_equilibrium_is_everyones_selection():
     instance = ix.problems.regulated_duopoly()
     best = ix.design(instance.problem, instance.theta0)
@@ -73,6 +74,7 @@ def test_one_equilibrium_is_everyones_selection():
         assert found.theta[0] == pytest.approx(20 / 9, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_a_certificate_says_of_the_selection():
     instance = ix.problems.coordination()
     theta = jnp.zeros(1)

@@ -73,6 +73,7 @@ def test_a_continuum_of_path_flows_is_one_answer_and_entropy_selects():
     np.testing.assert_allclose(floored.x[-1], largest_entropy, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_unstable_equilibrium_on_a_single_bound_is_told_from_a_stable_one():
     game = ix.Game(lambda theta, x: x**3 - x, ix.Box(jnp.zeros(1), jnp.inf))
     for seed in range(8):

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
-from scipy import optimize
 
 from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
@@ -29,10 +28,6 @@ from ..sensitivity import Implicit
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._scheme import SchemeInfo
 from ._solution import DesignSolution, History, raise_unless_designed
-
-# Their stubs know numbers alone.
-_Bounds: Any = optimize.Bounds
-_Linear: Any = optimize.LinearConstraint
 
 # Starts of Newton's method at every incentive, and halvings of a step that does not improve.
 _STARTS, _HALVINGS = 32, 30
@@ -146,15 +141,15 @@ class _Search:
         self.starts = jnp.concatenate([x[None], drawn])
         self.play = natural_play(problem.game, theta, self.starts)
         limits = problem.incentive_set.constraints(theta)
-        self.bounds = _Bounds(np.asarray(limits.lower), np.asarray(limits.upper))
+        self.bounds = _scipy().Bounds(np.asarray(limits.lower), np.asarray(limits.upper))
         equality = np.asarray(limits.equality.dense(limits.lower.dtype))
         self.rows: list[Any] = []
         if len(equality):
             level = np.asarray(limits.equality_level)
-            self.rows.append(_Linear(equality, level, level))
+            self.rows.append(_scipy().LinearConstraint(equality, level, level))
         if len(limits.inequality):
             rows, level = np.asarray(limits.inequality), np.asarray(limits.inequality_level)
-            self.rows.append(_Linear(rows, -np.inf, level))
+            self.rows.append(_scipy().LinearConstraint(rows, -np.inf, level))
 
     def incentive(self, flat: np.ndarray) -> PyTree:
         point = self.unravel(jnp.asarray(flat, self.flat.dtype))
@@ -217,7 +212,7 @@ class _Search:
 
     def _step(self, end: _End) -> np.ndarray:
         """The best incentive on the branches that count, followed from where they are."""
-        branches = self.counted(end)
+        branches, optimize = self.counted(end), _scipy()
 
         @_remembering
         def follow(flat: np.ndarray) -> Any:
@@ -243,9 +238,13 @@ class _Search:
             )
             return found.x
         # The least upper bound t of all branches.
-        wide = _Bounds(np.append(self.bounds.lb, -np.inf), np.append(self.bounds.ub, np.inf))
+        wide = optimize.Bounds(
+            np.append(self.bounds.lb, -np.inf), np.append(self.bounds.ub, np.inf)
+        )
         rows = [
-            _Linear(np.column_stack([row.A, np.zeros(len(row.A))]), row.lb, row.ub)
+            optimize.LinearConstraint(
+                np.column_stack([row.A, np.zeros(len(row.A))]), row.lb, row.ub
+            )
             for row in self.rows
         ]
         below = {
@@ -334,6 +333,12 @@ class _Search:
             ending=ending,
             result=result,
         )
+
+
+def _scipy() -> Any:  # heavy, and its stubs know numbers alone
+    from scipy import optimize  # noqa: PLC0415
+
+    return optimize
 
 
 def _remembering(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from scipy.optimize import linprog
 
 from ..design import DesignProblem
 from ..sets import AbstractSet, Simplex
@@ -106,6 +105,8 @@ def sets(problem: DesignProblem, theta: PyTree, x: Array) -> list[Assumption]:
 
 def _is_bounded(point_set: AbstractSet, point: PyTree) -> bool:
     """Whether no direction leads out to infinity: two linear programs for a random objective."""
+    from scipy.optimize import linprog  # noqa: PLC0415  # heavy
+
     limits = point_set.constraints(point)
     lower, upper = np.isfinite(np.asarray(limits.lower)), np.isfinite(np.asarray(limits.upper))
     if (lower & upper).all() or isinstance(point_set, Simplex):

@@ -156,14 +156,14 @@ def _costs(
     social = isinstance(problem.game, AtomicGame) and problem.is_social_cost
     players = x.shape[0] if social else 1
     thetas, xs = seen.points(None if seen.by_x is not None else 4)
-    slopes = np.asarray(_cost_slopes(problem, thetas, xs, social))  # points, players, d + p
+    slopes = np.asarray(_cost_derivatives(problem, thetas, xs, social, 1))  # points, players, d + p
     by_x, by_theta = slopes[:, :, : x.size], slopes[:, :, x.size :]
     met = [np.linalg.norm(part, axis=-1).max() for part in (by_x, by_theta)]
     flat, _ = ravel_pytree(theta)
     unknowns = x.size + flat.size
     if players * unknowns**2 > 100 * DENSE_HESSIAN or not np.isfinite(slopes).all():
         return Estimate(float(met[0]), math.inf), Estimate(float(met[1]), math.inf), players
-    curves = np.asarray(_cost_curves(problem, *seen.points(3), social))
+    curves = np.asarray(_cost_derivatives(problem, *seen.points(3), social, 2))
     size = max(np.abs(curves).max(), 1e-300)
     if np.abs(curves - curves[:1]).max() > 1e-9 * size:
         return Estimate(float(met[0]), math.inf), Estimate(float(met[1]), math.inf), players
@@ -204,20 +204,15 @@ def _values(problem: DesignProblem, both: Array, theta: PyTree, x: Array, social
 
 
 @eqx.filter_jit
-def _cost_slopes(problem: DesignProblem, thetas: PyTree, xs: Array, social: bool) -> Array:
+def _cost_derivatives(
+    problem: DesignProblem, thetas: PyTree, xs: Array, social: bool, order: int
+) -> Array:
+    """First or second derivatives of the costs in `x` and `theta` together, point by point."""
+    derivative = jax.jacrev if order == 1 else jax.hessian
+
     def one(point):
         theta, x = point
         both = jnp.concatenate([x.ravel(), ravel_pytree(theta)[0]])
-        return jax.jacrev(lambda both: _values(problem, both, theta, x, social))(both)
-
-    return jax.lax.map(one, (thetas, xs))
-
-
-@eqx.filter_jit
-def _cost_curves(problem: DesignProblem, thetas: PyTree, xs: Array, social: bool) -> Array:
-    def one(point):
-        theta, x = point
-        both = jnp.concatenate([x.ravel(), ravel_pytree(theta)[0]])
-        return jax.hessian(lambda both: _values(problem, both, theta, x, social))(both)
+        return derivative(lambda both: _values(problem, both, theta, x, social))(both)
 
     return jax.lax.map(one, (thetas, xs))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
 
 
 def negligible(dtype: np.dtype) -> float:
@@ -35,6 +34,8 @@ def search_weights(
     programming duality a `most` of 0 or less proves that no weights have a positive minimum: some
     mean of the rows is nowhere positive. J. E. Kelley, *SIAM Journal* 8 (1960).
     """
+    from scipy.optimize import linprog  # noqa: PLC0415  # heavy
+
     rows = np.zeros((0, agents)) if rows is None else rows
     weights = best = np.ones(agents)
     value, most = -np.inf, np.inf
