@@ -276,9 +276,9 @@ def _reduced(
     problem: DesignProblem, seen: Sampled, x: Array, quadratic: _Quadratic | None
 ) -> tuple[Estimate, Estimate]:
     """`mu` and `M` of `f_*`, from its gradient at the sampled incentives."""
+    some, _ = seen.points(None if seen.by_x is not None else 6)
     thetas, gradients, fine = (
-        np.asarray(part)
-        for part in _gradients(problem, seen.theta, x, known_entropic(problem.game))
+        np.asarray(part) for part in _gradients(problem, some, x, known_entropic(problem.game))
     )
     thetas, gradients = thetas[fine], gradients[fine]
     exactly = quadratic is not None and _all_of_space(problem, seen.incentive(0), x)
@@ -340,7 +340,7 @@ def _surrogate_ratios(
 ) -> np.ndarray:
     """`||g(theta, a) - g(theta, b)|| / sqrt(D(a, b))` of sampled pairs."""
     theta, x = seen.incentive(0), jnp.asarray(seen.x[0])
-    number = _PAIRS if seen.by_x is not None else 8
+    number = _PAIRS if seen.by_x is not None else 4
     drawn = draw_strategies(problem.game, theta, x, jax.random.split(key, 2 * number), 1.0)
     first, second = drawn[:number], drawn[number:]
     near = first + 0.01 * (second - first)

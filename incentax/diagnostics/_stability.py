@@ -228,10 +228,6 @@ def stability(
     mirror_map.check(strategies)
     entropic = not bool(jnp.isfinite(mirror_map.smoothness))
     ones = np.ones(agents.number)
-    found = solve_equilibrium(game, theta, throw=False)
-    if not bool(found.residual <= 1e-5 * (1 + jnp.max(jnp.abs(found.x)))):
-        reason = f"no equilibrium was reached (residual {float(found.residual):.1e})"
-        return Stability("not decidable", ones, UNKNOWN, reason)
     if entropic and not seen.entropic and mixing == 0:
         reason = "D(x*, x) grows without bound towards the boundary, and costs do not"
         return Stability("fails", ones, exact(0.0), reason)
@@ -240,6 +236,10 @@ def stability(
         return sufficient
     if x.size > DENSE:
         return Stability("not decidable", ones, UNKNOWN, sufficient)
+    found = solve_equilibrium(game, theta, throw=False)
+    if not bool(found.residual <= 1e-5 * (1 + jnp.max(jnp.abs(found.x)))):
+        reason = f"no equilibrium was reached (residual {float(found.residual):.1e})"
+        return Stability("not decidable", ones, UNKNOWN, reason)
     if _fails_around(game, theta, found.x, agents, mirror_map):
         reason = "no weights make it hold around x*: proved by duality"
         return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
