@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.diagnostics import design_constants, regulator_constants, strong_stability
+from incentax.diagnostics import (
+    design_constants,
+    regulator_constants,
+    strong_monotonicity,
+    strong_stability,
+)
 
 from .designs import DESIGNS
 from .equilibria import EQUILIBRIA
@@ -115,6 +120,81 @@ def test_strong_stability_fails(name):
         make = EUCLIDEAN[name.removesuffix(", Euclidean")]
         found = strong_stability(make(), mirror_map=ix.Euclidean())
     assert found.verdict == "fails", found.reason
+
+
+@pytest.mark.parametrize(
+    "matrix", [[[1.0, 1000.0], [0.0, 1.0]], [[1e-4, 0.0], [0.0, 1e4]]], ids=["leader", "scales"]
+)
+def test_weights_of_very_unequal_agents(matrix):
+    problem = _Linear(matrix).problem()
+    assert strong_monotonicity(problem).verdict == "holds"
+    assert strong_stability(problem).verdict == "holds"
+
+
+def test_what_cannot_be_decided_is_not():
+    """Costs that grow like an entropy, which nobody said is one."""
+    problem = _problem(lambda t, x: x + jnp.log(x) + 1, ix.Simplex(3))
+    assert strong_stability(problem).verdict == "not decidable"
+    # A strongly stable game, and an objective that is not convex: the theorem says nothing.
+    stable = ix.Game(lambda t, x: x - t, ix.Reals((2,)))
+    concave = ix.DesignProblem(stable, lambda t, x: -x @ x, ix.Box(jnp.zeros(2), 1.0))
+    rows = {row.name: row.verdict for row in ix.diagnose(concave).assumptions}
+    assert rows["strong stability"] == "holds"
+    assert rows["step sizes of Theorem 5.4"] == "fails"
+
+
+def test_agents_who_share_a_simplex_have_one_weight():
+    x = jnp.array([0.4, 0.3, 0.2, 0.1])
+    matrix = jnp.eye(4).at[0, 3].set(9.0)
+    problem = _problem(lambda t, y: matrix @ (y - x), ix.Simplex(4))
+    found = strong_stability(problem, mirror_map=ix.Euclidean(), sizes=[2, 2])
+    assert len(found.weights) == 1
+    assert found.verdict == "fails"
+
+
+def test_constants_of_sets_that_are_no_boxes():
+    """`x* = theta`, `f = x'Hx/2`: gradients `H theta`, over sets of theta of known shape."""
+    game = ix.Game(lambda t, x: x - t, ix.Reals((2,)))
+    h = jnp.array([[1.0, -3.0], [-3.0, 1.0]])
+
+    def constants(incentives, hessian):
+        problem = ix.DesignProblem(game, lambda t, x: x @ hessian @ x / 2, incentives)
+        return design_constants(problem)
+
+    simplex = constants(ix.Simplex(2), h)
+    assert simplex.strong_convexity.low == pytest.approx(4)  # along (1, -1)
+    assert simplex.objective_lipschitz.low == pytest.approx(np.sqrt(10))
+    assert simplex.objective_lipschitz.high >= np.sqrt(10) - 1e-9
+    rows = jnp.array([[1.0, 1.0]]), jnp.array([1.0])
+    triangle = constants(
+        ix.Polyhedron(inequality=rows, lower=jnp.zeros(2), upper=jnp.ones(2)), jnp.ones((2, 2))
+    )
+    assert triangle.objective_lipschitz.low == pytest.approx(np.sqrt(2))
+    assert triangle.objective_lipschitz.high >= np.sqrt(2)
+    box = constants(ix.Box(-jnp.ones(2), 1.0), h)
+    assert box.objective_lipschitz.low == pytest.approx(4 * np.sqrt(2))
+    assert box.objective_lipschitz.high == pytest.approx(4 * np.sqrt(2))
+    shared = ix.Polyhedron(equality=(jnp.ones((1, 2)), jnp.ones(1)))
+    steep = ix.Game(lambda t, x: 100 * x.sum() + x, shared)
+    along = design_constants(ix.DesignProblem(steep, lambda t, x: x @ x, ix.Box(jnp.zeros(1), 1.0)))
+    assert along.operator_lipschitz.high == pytest.approx(np.sqrt(2))
+
+
+def test_sampled_constants_do_not_claim_what_was_not_seen():
+    def operator(t, x):
+        return jnp.stack([1 + 10 * x[0] ** 8, 2 * x[1], 1.5 + x[2]])
+
+    found = design_constants(_problem(operator, ix.Simplex(3)), mixing=0.01)
+    assert found.operator_lipschitz.high == np.inf
+    affine = design_constants(ix.problems.three_routes().problem, mixing=0.1)
+    # 400 pairs of what mixing leaves are within the bracket.
+    draws = jax.random.dirichlet(jax.random.key(2), jnp.ones(3), (400,)) * 0.9 + 0.1 / 3
+    game = ix.problems.three_routes().problem.game
+    values = jax.vmap(lambda x: game.operator(jnp.zeros(1), x))(draws)
+    differ = jnp.max(jnp.abs(values[::2] - values[1::2]), axis=1)
+    apart = jax.vmap(ix.Entropic().divergence)(draws[::2], draws[1::2])
+    assert (differ / jnp.sqrt(apart)).max() <= affine.operator_lipschitz.high
+    assert 0 < affine.operator_lipschitz.low <= affine.operator_lipschitz.high < np.inf
 
 
 def test_entropic_divergence_outgrows_every_bounded_operator():
@@ -312,7 +392,7 @@ def test_social_lipschitz_bounds_the_slope_of_the_social_cost():
         return problem.objective(theta, ix.solve_equilibrium(problem.game, theta).x)
 
     slopes = jnp.abs(jax.lax.map(jax.grad(social), prices))
-    assert slopes.max() <= found.social_lipschitz.low
+    assert slopes.max() <= found.social_lipschitz.high
     assert found.social_lipschitz.low <= found.social_lipschitz.high < jnp.inf
     step = found.step_bound(0.1)
     assert 0 < step.low <= step.high < 0.1

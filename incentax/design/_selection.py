@@ -25,6 +25,7 @@ from ..equilibrium import (
 )
 from ..games import AbstractGame
 from ..sensitivity import Implicit
+from ._examine import Ending, examine
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._scheme import SchemeInfo
 from ._solution import DesignSolution, History, raise_unless_designed
@@ -34,22 +35,26 @@ _STARTS, _HALVINGS = 32, 30
 MOST_UNKNOWNS = 600
 # How far a continuum of equilibria leans towards what the regulator hopes or fears, of its costs.
 _LEAN = 1e-5
+# Pushes towards the end of a continuum, one after the other.
+_PUSHES = 4
 # Less than this, relative to the objective, is no improvement.
 _GAIN = 1e-11
 
 
 class _Leaning(AbstractGame):
-    """The game with `weight ∇_x f` added: of a continuum of equilibria it keeps one extreme.
+    """The game with `weight ∇_x f + push` added: of a continuum of equilibria it keeps one.
 
-    For a monotone game and `weight -> 0` that with the least `f` (A. N. Tikhonov; F. Facchinei and
-    J.-S. Pang 2003, section 12.2), with a negative weight the largest.
+    For a monotone game and a small positive `weight` that with the least `f`, where `f` is convex
+    (A. N. Tikhonov; F. Facchinei and J.-S. Pang 2003, section 12.2). A small constant `push` keeps
+    the end of the continuum that lies farthest against it.
     """
 
     problem: DesignProblem
     weight: Float[Array, ""]
+    push: Float[Array, "*x"]
 
-    def __init__(self, problem: DesignProblem, weight: Array):
-        self.problem, self.weight = problem, weight
+    def __init__(self, problem: DesignProblem, weight: Array, push: Array):
+        self.problem, self.weight, self.push = problem, weight, push
 
     @property
     def strategy_set(self):  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -57,7 +62,7 @@ class _Leaning(AbstractGame):
 
     def _lean(self, theta: PyTree, x: Array) -> Array:
         slope = jax.grad(self.problem.objective, 1)(theta, x)
-        return self.weight.astype(x.dtype) * slope
+        return self.weight.astype(x.dtype) * slope + self.push.astype(x.dtype)
 
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
         return self.problem.game.operator(theta, x) + self._lean(theta, x)
@@ -75,8 +80,13 @@ class _Branch(NamedTuple):
 
     x: Array
     weight: Array
+    push: Array
     objective: Array
     fine: Array
+
+    def row(self, number: int) -> tuple[Array, Array, Array]:
+        """One of them, with what it leans on."""
+        return self.x[number], self.weight[number], self.push[number]
 
 
 def design_selected(
@@ -114,7 +124,7 @@ def design_selected(
         return raise_unless_designed(search.failed(theta, x), throw)
     runs = [search.descend(end, steps) for end in ends]
     best = min(runs, key=lambda run: run[-1].objective)
-    return raise_unless_designed(search.solution(best, steps), throw)
+    return raise_unless_designed(search.solution(best, steps, key), throw)
 
 
 def _rows(tree: PyTree) -> list[PyTree]:
@@ -178,17 +188,17 @@ class _Search:
     def _sign(self) -> float:
         return -1.0 if self.problem.selection == "pessimistic" else 1.0
 
-    def counted(self, end: _End) -> list[tuple[Array, Array]]:
-        """Strategies, with the weight of their leaning, that a step has to mind."""
+    def counted(self, end: _End) -> list[int]:
+        """Rows of the equilibria that a step has to mind, the selected one first."""
         if self.problem.selection != "pessimistic":
-            return [(end.branch.x[end.row], end.branch.weight[end.row])]
+            return [end.row]
         objective, fine = np.asarray(end.branch.objective), np.asarray(end.branch.fine)
         kept: list[int] = []
         for row in np.argsort(-objective):
             near = [k for k in kept if np.abs(end.branch.x[k] - end.branch.x[row]).max() <= 1e-6]
             if fine[row] and not near and len(kept) < 8:
                 kept.append(int(row))
-        return [(end.branch.x[k], end.branch.weight[k]) for k in kept]
+        return kept
 
     def descend(self, end: _End, steps: int) -> list[_End]:
         """Ends of the steps, each better than the last."""
@@ -202,7 +212,7 @@ class _Search:
         return path
 
     def _halved(self, end: _End, goal: np.ndarray) -> _End | None:
-        hints = jnp.stack([x for x, _ in self.counted(end)])
+        hints = jnp.stack([end.branch.x[row] for row in self.counted(end)])
         level = end.objective - _GAIN * (1 + abs(end.objective))
         for halving in range(_HALVINGS):
             tried = self.selected(end.theta + 0.5**halving * (goal - end.theta), hints)
@@ -212,12 +222,13 @@ class _Search:
 
     def _step(self, end: _End) -> np.ndarray:
         """The best incentive on the branches that count, followed from where they are."""
-        branches, optimize = self.counted(end), _scipy()
+        branches = [end.branch.row(row) for row in self.counted(end)]
+        optimize = _scipy()
 
         @_remembering
         def follow(flat: np.ndarray) -> Any:
             theta = self.incentive(flat)
-            found = [_followed(self.problem, theta, x, weight) for x, weight in branches]
+            found = [_followed(self.problem, theta, *branch) for branch in branches]
             values = np.asarray([float(value) for value, _ in found])
             slopes = np.stack([np.asarray(slope) for _, slope in found])
             # Where a branch is lost it is no place to go.
@@ -264,55 +275,60 @@ class _Search:
         )
         return found.x[:-1]
 
-    def solution(self, path: list[_End], steps: int) -> DesignSolution:
-        """The last of a path, with its evidence."""
+    def solution(self, path: list[_End], steps: int, key: PRNGKeyArray) -> DesignSolution:
+        """The last of a path, examined."""
         end = path[-1]
-        theta, x = self.incentive(end.theta), end.branch.x[end.row]
-        value, slope = _followed(self.problem, theta, x, end.branch.weight[end.row])
-        gradient = self.unravel(slope.astype(self.flat.dtype))
-        moved = self.problem.incentive_set.project(jax.tree.map(jnp.subtract, theta, gradient))
-        away = np.asarray(ravel_pytree(jax.tree.map(jnp.subtract, theta, moved))[0])
-        stationarity, size = float(np.linalg.norm(away)), float(jnp.linalg.norm(slope))
-        small = stationarity <= 1e-5 * (1 + abs(end.objective))
-        if small:
-            ending = ENDINGS.stationary if size <= 2 * stationarity else ENDINGS.at_bounds
-        elif len(path) <= steps:  # no shorter step improved either
-            ending = ENDINGS.jump
-        else:
-            ending = ENDINGS.not_stationary
-        good = small or len(path) <= steps
-        result = RESULTS.successful if good else RESULTS.not_stationary
-        rows = np.asarray([row.objective for row in path[1:]] or [end.objective])
-        moves = [float(np.linalg.norm(b.theta - a.theta)) for a, b in itertools.pairwise(path)] or [
-            0.0
-        ]
-        return self._answer(
-            theta, x, value, rows, moves, len(path) - 1, stationarity, ending, result
-        )
+        theta, branch = self.incentive(end.theta), end.branch.row(end.row)
+        found = _examined(self.problem, theta, *branch, key)
+        ending, result = found.ending, found.result
+        if len(path) <= steps and (self._at_a_kink(end) or self._at_a_jump(end)):
+            ending, result = ENDINGS.jump, RESULTS.successful
+        return self._answer(path, theta, branch[0], found.stationarity, ending, result)
+
+    def _at_a_kink(self, end: _End) -> bool:
+        """Whether several equilibria attain the largest objective."""
+        values = np.asarray(end.branch.objective)[self.counted(end)]
+        return int((values >= end.objective - 1e-6 * (1 + abs(end.objective))).sum()) > 1
+
+    def _at_a_jump(self, end: _End) -> bool:
+        """Whether close by the objective falls on this branch, and another one is selected."""
+        goal = self._step(end)
+        margin = 1e-6 * (1 + abs(end.objective))
+        for halving in range(4, _HALVINGS, 4):
+            flat = end.theta + 0.5**halving * (goal - end.theta)
+            value, _ = _followed(self.problem, self.incentive(flat), *end.branch.row(end.row))
+            falls = float(value) < end.objective
+            if falls and self.selected(flat).objective > end.objective + margin:
+                return True
+        return False
 
     def failed(self, theta: PyTree, x: Array) -> DesignSolution:
         """Nothing was found anywhere."""
+        end = self.selected(np.asarray(self.flat))
+        x = end.branch.x[0]
+        residual = natural_residual(self.problem.game, theta, x)
+        found = bool(residual <= 1e-6 * (1 + jnp.max(jnp.abs(x))))
+        result = RESULTS.nonfinite_objective if found else RESULTS.max_steps_reached
         nan = jnp.asarray(jnp.nan, x.dtype)
-        result = RESULTS.max_steps_reached
-        rows = np.full(1, np.nan)
-        return self._answer(theta, x, nan, rows, [0.0], 0, math.nan, ENDINGS.not_stationary, result)
+        return self._answer(
+            [end._replace(objective=math.nan)], theta, x, nan, ENDINGS.not_stationary, result
+        )
 
     def _answer(
         self,
+        path: list[_End],
         theta: PyTree,
         x: Array,
-        value: Array,
-        rows: np.ndarray,
-        moves: list[float],
-        steps: int,
-        stationarity: float,
+        stationarity: Array,
         ending: ENDINGS,
         result: RESULTS,
     ) -> DesignSolution:
+        rows = [row.objective for row in path[1:]] or [path[0].objective]
+        moves = [float(np.linalg.norm(b.theta - a.theta)) for a, b in itertools.pairwise(path)]
         objective, dtype = jnp.asarray(rows, x.dtype), x.dtype
         unknown, none = jnp.full(len(rows), jnp.nan, dtype), jnp.zeros(len(rows), jnp.int32)
         info = SchemeInfo(
-            design_step=jnp.asarray(moves, dtype),
+            design_step=jnp.asarray(moves or [0.0], dtype),
             play_step=unknown,
             largest_cost=unknown,
             objective=objective,
@@ -325,11 +341,11 @@ class _Search:
         return DesignSolution(
             theta=theta,
             x=x,
-            objective=value,
+            objective=jnp.asarray(path[-1].objective, dtype),
             residual=natural_residual(self.problem.game, theta, x),
-            steps=jnp.int32(steps),
+            steps=jnp.int32(len(path) - 1),
             history=History(step, objective, unknown, info, None),
-            stationarity=jnp.asarray(stationarity, dtype),
+            stationarity=stationarity,
             ending=ending,
             result=result,
         )
@@ -366,40 +382,84 @@ def _played(problem: DesignProblem, theta: PyTree, x: Array, play: AbstractDynam
     exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
     close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
     x = jnp.where(close, exact, reached)
-    return jax.tree.map(lambda leaf: leaf[None], _judged(problem, theta, x, jnp.zeros((), x.dtype)))
+    judged = _judged(problem, theta, x, jnp.zeros((), x.dtype), jnp.zeros_like(x))
+    return jax.tree.map(lambda leaf: leaf[None], judged)
 
 
 def _settled(problem: DesignProblem, theta: PyTree, x: Array, sign: float) -> _Branch:
+    """The equilibrium that Newton's method reaches; in a continuum its extreme one.
+
+    Where the objective is curved the right way, a leaning that follows its slope finds the extreme
+    inside of the continuum; where it is not, pushes along its slope, again and again, find an end.
+    """
     game = problem.game
-    reached, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
+
+    def slope_at(x: Array) -> Array:
+        return jax.grad(problem.objective, 1)(theta, x)
+
+    def solve(weight: Array, push: Array, start: Array) -> Array:
+        leaning = _Leaning(problem, weight, push)
+        return find_equilibrium(leaning, theta, start, Newton(), 1e-10, 200)[0]
+
+    none, still = jnp.zeros((), x.dtype), jnp.zeros_like(x)
+    reached = solve(none, still, x)
     costs = jnp.max(jnp.abs(game.operator(theta, reached)))
-    slope = jnp.max(jnp.abs(jax.grad(problem.objective, 1)(theta, reached)))
-    weight = sign * _LEAN * (1 + costs) / (1 + slope)
-    leaning = _Leaning(problem, weight)
-    leaned, _, _ = find_equilibrium(leaning, theta, reached, Newton(), 1e-10, 200)
-    near = natural_residual(game, theta, leaned) <= 10 * _LEAN * (1 + costs)
-    alone = is_isolated(game, theta, reached) | ~near
-    return _judged(problem, theta, jnp.where(alone, reached, leaned), jnp.where(alone, 0, weight))
+    weight = sign * _LEAN * (1 + costs) / (1 + jnp.max(jnp.abs(slope_at(reached))))
+
+    def pushed(end: Array, _) -> tuple[Array, Array]:
+        push = weight * slope_at(end)
+        return solve(none, push, end), push
+
+    leaned = solve(weight, still, reached)
+    end, pushes = jax.lax.scan(pushed, reached, length=_PUSHES)
+    branches = [
+        _judged(problem, theta, leaned, weight, still),
+        _judged(problem, theta, end, none, pushes[-1]),
+    ]
+    alone = is_isolated(game, theta, reached)
+    best = _judged(problem, theta, reached, none, still)
+    for branch in branches:
+        near = natural_residual(game, theta, branch.x) <= 10 * _LEAN * (1 + costs)
+        better = branch.fine & near & (sign * branch.objective < sign * best.objective)
+        take = ~alone & (better | ~best.fine)
+        best = jax.tree.map(lambda a, b, take=take: jnp.where(take, a, b), branch, best)
+    return best
 
 
-def _judged(problem: DesignProblem, theta: PyTree, x: Array, weight: Array) -> _Branch:
+def _judged(problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push: Array) -> _Branch:
     value = problem.game.operator(theta, x)
-    residual = natural_residual(_Leaning(problem, weight), theta, x)
+    residual = natural_residual(_Leaning(problem, weight, push), theta, x)
     objective = problem.objective(theta, x)
     fine = residual <= 1e-7 * (1 + jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(value)))
-    return _Branch(x, weight, objective, fine & jnp.isfinite(objective))
+    return _Branch(x, weight, push, objective, fine & jnp.isfinite(objective))
+
+
+def _leaning_problem(problem: DesignProblem, weight: Array, push: Array) -> DesignProblem:
+    game = _Leaning(problem, weight, push)
+    return DesignProblem(game, problem.objective, problem.incentive_set)
 
 
 @eqx.filter_jit
 def _followed(
-    problem: DesignProblem, theta: PyTree, x: Array, weight: Array
+    problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push: Array
 ) -> tuple[Array, Array]:
     """Objective and gradient on the branch through `x`; NaN where it is lost."""
-    game = _Leaning(problem, weight)
-    moved, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
-    leaning = DesignProblem(game, problem.objective, problem.incentive_set)
+    leaning = _leaning_problem(problem, weight, push)
+    moved, _, _ = find_equilibrium(leaning.game, theta, x, Newton(), 1e-10, 200)
     answer = evaluate_hypergradient(leaning, theta, moved, Implicit())
-    judged = _judged(problem, theta, moved, weight)
+    judged = _judged(problem, theta, moved, weight, push)
     slope = ravel_pytree(answer.value)[0]
     value = jnp.where(judged.fine, judged.objective, jnp.nan)
     return value, jnp.where(judged.fine, slope, jnp.nan)
+
+
+@eqx.filter_jit
+def _examined(
+    problem: DesignProblem,
+    theta: PyTree,
+    x: Array,
+    weight: Array,
+    push: Array,
+    key: PRNGKeyArray,
+) -> Ending:
+    return examine(_leaning_problem(problem, weight, push), theta, x, key, None)

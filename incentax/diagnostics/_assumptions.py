@@ -55,7 +55,7 @@ def _short(tree: PyTree) -> str:
 
 
 def sets(problem: DesignProblem, theta: PyTree, x: Array) -> list[Assumption]:
-    strategies, simplex = problem.game.strategies(theta), False
+    strategies = problem.game.strategies(theta)
     simplex = isinstance(strategies, Simplex)
     bounded = _is_bounded(strategies, x)
     incentives = _is_bounded(problem.incentive_set, theta)
@@ -160,13 +160,15 @@ def lower_level(
         Assumption(
             "regular Jacobian, rho_theta / rho_x = H_*",
             f"{LIU} 5.1(3)",
-            _finite_value(found.answer_lipschitz),
+            _finite_value(found.inverse_jacobian),
             f"rho_theta {found.incentive_effect}; 1 / rho_x {found.inverse_jacobian}",
-            "x* answers to theta with at most this slope"
-            if math.isfinite(found.answer_lipschitz.known)
-            else "x* may jump, or what agents do is not unique",
+            {
+                "holds": "where no bound is active x* answers to theta with at most this slope",
+                "fails": "x* may jump, or what agents do is not unique",
+                "not decidable": "x* answers to theta with this slope or a larger one",
+            }[_finite_value(found.inverse_jacobian)],
             ""
-            if math.isfinite(found.answer_lipschitz.known)
+            if found.inverse_jacobian.low < math.inf
             else "aggregates may still be unique (link flows): take an objective of those",
         ),
         Assumption(
@@ -174,7 +176,7 @@ def lower_level(
             f"{LIU} 5.1(4)",
             stable.verdict,
             _weights(stable) if stable.verdict == "holds" else "",
-            f"{stable.reason}. "
+            f"{stable.reason} (at this theta). "
             + {
                 "holds": "One equilibrium, to which play converges",
                 "fails": "No theorem promises that play settles, or that x* is the only one",
@@ -273,14 +275,23 @@ def upper_level(found: DesignConstants) -> list[Assumption]:
     ]
 
 
-def steps(problem: DesignProblem, theta: PyTree, found: DesignConstants) -> list[Assumption]:
+def steps(
+    problem: DesignProblem, theta: PyTree, x: Array, found: DesignConstants
+) -> list[Assumption]:
     simplex = isinstance(problem.game.strategies(theta), Simplex)
     name, steps = ("5.5", found.theorem_5_5()) if simplex else ("5.4", found.theorem_5_4())
     beta, alpha = steps.beta.high, steps.alpha.high
     sure = steps.beta.is_exact and steps.alpha.is_exact
-    verdict: Verdict = "holds" if sure and beta > 0 else "not decidable"
-    if beta == 0 or found.stability.verdict == "fails":
+    limits = problem.game.strategies(theta).constraints(x)
+    free = bool(jnp.isinf(limits.lower).all()) and limits.inequality_level.size == 0
+    covered = simplex or (free and bool(jnp.isinf(limits.upper).all()))
+    verdict: Verdict = "not decidable"
+    if beta == 0 or found.stability.verdict == "fails" or not covered:
         verdict = "fails"
+    elif found.strong_convexity.high <= 0:
+        verdict = "fails"
+    elif sure and found.stability.verdict == "holds" and found.strong_convexity.low > 0:
+        verdict = "holds"
     known = math.isfinite(beta) and verdict != "fails"
     value = f"beta {beta:.2g}" + (f", alpha {alpha:.2g}" if math.isfinite(alpha) else "")
     value = (value if sure else f"at most {value}") if known else ""
@@ -290,12 +301,12 @@ def steps(problem: DesignProblem, theta: PyTree, found: DesignConstants) -> list
             f"{LIU} {name}",
             verdict,
             value,
-            f"with these or less, schedules.theorem_{name.replace('.', '_')} converges like "
-            f"k^(-{'2/7' if simplex else '2/3'})"
+            f"with play steps lambda^i beta, or less, schedules.theorem_{name.replace('.', '_')} "
+            f"converges like k^(-{'2/7' if simplex else '2/3'})"
             if verdict == "holds"
             else "sampled constants bound steps from one side alone"
             if known
-            else "the theorem allows no step without the assumptions above",
+            else "the theorem says nothing without the assumptions above",
             "steps in use are far longer: play up to 2 / (largest slope) settles, the designer's "
             "is tuned; take the longest that does not oscillate",
         )
@@ -330,7 +341,7 @@ def regulator(found: RegulatorConstants, smoothing: float) -> list[Assumption]:
             f"{DU} 2(ii)",
             _finite_value(found.incentive_lipschitz),
             str(found.incentive_lipschitz),
-            "x* is l / mu-Lipschitz",
+            "on a set that does not move x* is l / mu-Lipschitz",
             "",
         ),
         Assumption(
@@ -338,7 +349,8 @@ def regulator(found: RegulatorConstants, smoothing: float) -> list[Assumption]:
             f"{DU} 1(iv), Lemma 5",
             _finite_value(social),
             f"L_x {found.cost_by_strategy}; L_theta {found.cost_by_incentive}; L0 {social}",
-            f"with smoothing {smoothing:g} steps up to {step.low:.2g} descend on average"
+            f"with smoothing {smoothing:g} steps up to {step.low:.2g} descend on average, up to "
+            "the spread of the estimate"
             if step.low > 0
             else f"with smoothing {smoothing:g} steps known to descend are at most {step.high:.2g}"
             if step.high > 0

@@ -16,10 +16,10 @@ from ..design import DesignProblem, evaluate_hypergradient
 from ..equilibrium import draw_strategies, find_equilibrium, known_entropic, natural_residual
 from ..geometry import AbstractMirrorMap, natural_mirror_map
 from ..sensitivity import Implicit
-from ..sets import Simplex
+from ..sets import Box, Reals, Simplex
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
 from ._lipschitz import operator_lipschitz, spectral_norm
-from ._sampled import Agents, agents_of, sample, Sampled
+from ._sampled import Agents, agents_of, sample, Sampled, tangent_basis
 from ._stability import region, share_of, Stability, stability
 
 _PAIRS = 64
@@ -165,7 +165,7 @@ def constants_of(
     key_stable, key_pairs = jax.random.split(key)
     stable = stability(game, theta, x, seen, agents, mirror_map, mixing, 256, key_stable)
     effect = incentive_effect(problem, seen)
-    inverse = _inverse_jacobian(seen, stable)
+    inverse = _inverse_jacobian(seen)
     quadratic = _quadratic(problem, seen)
     curves = _reduced(problem, seen, x, quadratic)
     entropic = not bool(jnp.isfinite(mirror_map.smoothness))
@@ -173,7 +173,7 @@ def constants_of(
         surrogate = exact(math.sqrt(2) * float(np.linalg.norm(quadratic.surrogate, 2)))
     else:
         ratios = _surrogate_ratios(problem, seen, mirror_map, mixing, key_pairs)
-        surrogate = largest(ratios, False)
+        surrogate = largest(ratios, False) if len(ratios) else UNKNOWN
     return DesignConstants(
         players=agents.number,
         unknowns=int(x.size),
@@ -201,11 +201,8 @@ def incentive_effect(problem: DesignProblem, seen: Sampled) -> Estimate:
     return largest(norms, seen.affine_in_theta)
 
 
-def _inverse_jacobian(seen: Sampled, stable: Stability) -> Estimate:
+def _inverse_jacobian(seen: Sampled) -> Estimate:
     if seen.by_x is None:
-        if stable.verdict == "holds" and seen.entropic:
-            # lambda >= 1 / eta, and the slope of the entropy is at least eta / total.
-            return Estimate(0.0, float(seen.total.max() * stable.weights.max()))
         return Estimate(0.0, math.inf)
     values = np.linalg.svd(seen.jacobians(), compute_uv=False)
     smallest = values[:, -1] / np.maximum(values[:, 0], 1e-300)
@@ -236,7 +233,10 @@ def _quadratic(problem: DesignProblem, seen: Sampled) -> _Quadratic | None:
         for k in range(min(4, len(seen.x)))
     ]
     size = max(np.abs(h).max() for h in hessians)
-    if max(np.abs(h - hessians[0]).max() for h in hessians) > 1e-9 * size:
+    if (
+        not all(np.isfinite(h).all() for h in hessians)
+        or max(np.abs(h - hessians[0]).max() for h in hessians) > 1e-9 * size
+    ):
         return None
     d, whole = seen.by_x.shape[1], hessians[0]
     f_xx, f_tx, f_tt = whole[:d, :d], whole[d:, :d], whole[d:, d:]
@@ -282,37 +282,56 @@ def _reduced(
     )
     thetas, gradients = thetas[fine], gradients[fine]
     exactly = quadratic is not None and _all_of_space(problem, seen.incentive(0), x)
-    limits = problem.incentive_set.constraints(seen.incentive(0))
-    lower, upper = np.asarray(limits.lower), np.asarray(limits.upper)
-    bounded = np.isfinite(lower).all() and np.isfinite(upper).all()
     if exactly and quadratic is not None and len(thetas):
-        mu = exact(np.linalg.eigvalsh(quadratic.hessian)[0])
-        if not bounded:
-            flat = np.abs(quadratic.hessian).max() == 0
-            return mu, exact(float(np.linalg.norm(gradients[0])) if flat else math.inf)
-        middle = gradients[0] + quadratic.hessian @ ((lower + upper) / 2 - thetas[0])
-        reach = np.abs(quadratic.hessian) @ ((upper - lower) / 2)
-        corners = [
-            middle + quadratic.hessian @ (s * (upper - lower) / 2) for s in _signs(quadratic)
-        ]
-        norms = [np.linalg.norm(g) for g in [*gradients, *corners]]
-        return mu, Estimate(float(max(norms)), float(np.linalg.norm(np.abs(middle) + reach)))
-    if len(thetas) < 2:
-        return UNKNOWN, UNKNOWN
+        return _of_quadratic(problem, seen, quadratic, thetas, gradients)
     apart = thetas[:, None] - thetas[None]
     slopes = gradients[:, None] - gradients[None]
     square = (apart**2).sum(-1)
     far = square > 0
+    if not far.any():
+        return UNKNOWN, UNKNOWN
     ratios = (apart * slopes).sum(-1)[far] / square[far]
     steep = largest(np.linalg.norm(gradients, axis=1), False)
     return least(ratios, False), steep
 
 
-def _signs(quadratic: _Quadratic) -> list[np.ndarray]:
-    """Corners of the unit box to which the Hessian's eigenvectors point."""
-    _, vectors = np.linalg.eigh(quadratic.hessian)
-    signs = np.where(vectors[:, -8:].T >= 0, 1.0, -1.0)
-    return [*signs, *-signs]
+def _of_quadratic(
+    problem: DesignProblem,
+    seen: Sampled,
+    quadratic: _Quadratic,
+    thetas: np.ndarray,
+    gradients: np.ndarray,
+) -> tuple[Estimate, Estimate]:
+    """`mu` along the motions that equalities of the incentives allow, and `M` by intervals."""
+    theta, hessian = seen.incentive(0), quadratic.hessian
+    limits = problem.incentive_set.constraints(theta)
+    lower, upper = np.asarray(limits.lower, float), np.asarray(limits.upper, float)
+    fixed = np.eye(len(lower))[lower == upper]
+    rows = np.asarray(limits.equality.dense(limits.lower.dtype), float)
+    tangent = tangent_basis(np.concatenate([rows, fixed]))
+    curves = np.linalg.eigvalsh(tangent.T @ hessian @ tangent)
+    mu = exact(curves[0]) if len(curves) else UNKNOWN
+    bounded = np.isfinite(lower) & np.isfinite(upper)
+    lower, upper = np.where(bounded, lower, thetas[0]), np.where(bounded, upper, thetas[0])
+    middle = gradients[0] + hessian @ ((lower + upper) / 2 - thetas[0])
+    reach = np.where(bounded, (upper - lower) / 2, math.inf)
+    with np.errstate(invalid="ignore"):  # 0 inf, where the gradient does not depend on an entry
+        wide = np.where(hessian == 0, 0.0, np.abs(hessian) * reach).sum(axis=1)
+    high = float(np.linalg.norm(np.abs(middle) + wide))
+    alone = isinstance(problem.incentive_set, Box | Reals)
+    if math.isinf(high) and alone:
+        return mu, exact(math.inf)
+    # Corners of the box, projected: the set may be smaller.
+    _, unravel = ravel_pytree(theta)
+    met = [np.linalg.norm(gradient) for gradient in gradients]
+    _, vectors = np.linalg.eigh(hessian)
+    for sign in np.where(vectors[:, -8:].T >= 0, 1.0, -1.0):
+        for corner in (sign, -sign):
+            point = np.where(corner > 0, upper, lower)
+            inside = problem.incentive_set.project(unravel(jnp.asarray(point, thetas.dtype)))
+            flat = np.asarray(ravel_pytree(inside)[0])
+            met.append(np.linalg.norm(gradients[0] + hessian @ (flat - thetas[0])))
+    return mu, Estimate(float(max(met)), max(high, float(max(met))))
 
 
 @eqx.filter_jit
@@ -347,7 +366,7 @@ def _surrogate_ratios(
     share = jnp.asarray(mixing, x.dtype)
     first, second = jnp.concatenate([first, first]), jnp.concatenate([second, near])
     ratios = np.asarray(_pair_ratios(problem, theta, mirror_map, share, first, second))
-    return ratios[np.isfinite(ratios)] if np.isfinite(ratios).any() else np.asarray([math.inf])
+    return ratios[np.isfinite(ratios)]
 
 
 @eqx.filter_jit

@@ -110,7 +110,7 @@ def diagnose(
         *rows.sets(problem, theta, x),
         *rows.lower_level(problem, constants, monotone, share),
         *rows.upper_level(constants),
-        *rows.steps(problem, theta, constants),
+        *rows.steps(problem, theta, x, constants),
         *rows.regulator(regulator, delta),
     ]
     return Diagnosis(found, constants, regulator, monotone, _summary(found))

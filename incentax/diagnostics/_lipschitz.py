@@ -32,13 +32,15 @@ def operator_lipschitz(
         matrices = seen.jacobians() if seen.by_x is not None else None
         if matrices is None:
             return Estimate(_ratios(game, seen, 0.0, False), math.inf)
+        # Along the motions that equalities allow.
+        matrices = matrices @ seen.tangent
         blocks = [matrices[:, agents.owner == i] for i in range(agents.number)]
         norms = [np.linalg.norm(block, 2, axis=(1, 2)).max() for block in blocks]
         return largest(math.sqrt(2) * np.asarray(norms), seen.affine_in_x and not seen.eta.any())
     strategies = game.strategies(seen.incentive(0))
     assert isinstance(strategies, Simplex)
     least = mixing * np.asarray(strategies.centre(), float)
-    if seen.entropic and mixing == 0:
+    if mixing == 0 and ((seen.eta > 0) & (seen.epsilon == 0)).any():
         return exact(math.inf)
     # Of one strategy: (log x - log y)^2 <= (2 / m) D(x, y).
     floor = np.maximum(np.maximum(least, seen.epsilon), 1e-300)
@@ -55,7 +57,8 @@ def operator_lipschitz(
     base = float(max(worst))
     if not seen.eta.any():
         if mixing > 0:
-            return Estimate(_ratios(game, seen, mixing, True), base)
+            most = base if seen.affine_in_x else math.inf
+            return Estimate(_ratios(game, seen, mixing, True), most)
         # At a strategy on two entries alone the bound is attained; elsewhere it is not.
         return (
             exact(base) if seen.affine_in_x else Estimate(_ratios(game, seen, 0.0, True), math.inf)

@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..equilibrium import draw_strategies
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap
+from ..sets import Simplex
 from ._sampled import Agents
 from ._weights import search_weights, Weights
 
@@ -33,7 +34,8 @@ def weigh_points(
     Over strategies drawn from all of the set and from around `x`, and the worst that descent finds
     from them. In units of the largest term.
     """
-    share = jnp.asarray(mixing, x.dtype)
+    simplex = isinstance(game.strategies(theta), Simplex)
+    share = jnp.asarray(mixing if simplex else 0.0, x.dtype)
     drawn = draw_strategies(game, theta, x, jax.random.split(key, samples), 1.0)
     points = jnp.concatenate([(1 - part) * x[None] + part * drawn for part in _SHARES])
 

@@ -1,7 +1,6 @@
 """The constants of Du, Meng, Hu (2025), and the step sizes that they allow the regulator."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -17,7 +16,7 @@ from ..games import AtomicGame
 from ..sets import Simplex
 from ._constants import DENSE_HESSIAN, incentive_effect
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
-from ._sampled import agents_of, sample, Sampled
+from ._sampled import sample, Sampled
 from ._spectrum import lowest_slope
 from ._stability import region
 
@@ -84,7 +83,6 @@ def regulator_constants(
     problem: DesignProblem,
     theta: PyTree = None,
     *,
-    sizes: Sequence[int] | None = None,
     samples: int = 16,
     key: PRNGKeyArray | None = None,
 ) -> RegulatorConstants:
@@ -95,7 +93,7 @@ def regulator_constants(
     is a bound, seldom attained. Where the objective is not the sum of the players' costs it takes
     their place, as that of one player.
 
-    **Arguments:** those of [`strong_monotonicity`][].
+    **Arguments:** `problem`, `theta`, `samples` and `key` as in [`design_constants`][].
 
     !!! example
 
@@ -109,7 +107,6 @@ def regulator_constants(
     theta, x = region("regulator_constants", problem, theta)
     key = jax.random.key(0) if key is None else key
     seen = sample(problem.game, problem.incentive_set, theta, x, samples, key)
-    agents_of(problem.game.strategies(theta), x, sizes)  # refuses wrong sizes
     return regulated(problem, theta, x, seen)
 
 

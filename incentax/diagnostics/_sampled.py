@@ -24,7 +24,6 @@ class Agents(NamedTuple):
 
     owner: np.ndarray
     number: int
-    coupled: bool
 
     def sums(self, terms: np.ndarray) -> np.ndarray:
         """Terms of shape `(rows, d)` summed over each agent's entries."""
@@ -36,7 +35,8 @@ def agents_of(strategies: AbstractStrategySet, x: Array, sizes: Sequence[int] | 
     """Blocks of simplices, rows of `x`, or as many entries each as `sizes` says."""
     if sizes is not None:
         counts = np.asarray(sizes)
-        if counts.ndim != 1 or (counts < 1).any() or counts.sum() != x.size:
+        whole = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer)
+        if not whole or (counts < 1).any() or counts.sum() != x.size:
             raise ValueError(
                 f"`sizes` needs whole numbers >= 1 that sum to the {x.size} entries of x, "
                 f"got {sizes!r}"
@@ -56,7 +56,7 @@ def agents_of(strategies: AbstractStrategySet, x: Array, sizes: Sequence[int] | 
         coupled = any(len(set(owner[ids == block].tolist())) > 1 for block in set(ids.tolist()))
     if coupled:  # the variational equilibrium of a shared constraint is that of equal weights
         owner = np.zeros(x.size, int)
-    return Agents(owner, int(owner.max(initial=0)) + 1, coupled)
+    return Agents(owner, int(owner.max(initial=0)) + 1)
 
 
 class Sampled(NamedTuple):
@@ -65,7 +65,7 @@ class Sampled(NamedTuple):
     - `theta`, `x`: incentives and strategies along a leading axis.
     - `by_x`, `by_theta`: Jacobians, `None` with more than 600 unknowns.
     - `affine_in_x`, `affine_in_theta`: whether they are the same at all points.
-    - `tangent`: an orthonormal basis of the motions that the equalities allow, `None` beyond 600.
+    - `tangent`: an orthonormal basis of the motions that equalities and bounds that meet allow.
     - `bad`: the points at which the operator or its Jacobian is not finite; they are left out.
     - `eta`, `epsilon`: of the entropy, zero without one; `total`: mass of the block of each entry.
     """
@@ -152,8 +152,10 @@ def sample(
         fine = np.isfinite(by_x).all(axis=(1, 2)) & np.isfinite(by_theta).all(axis=(1, 2))
         fine &= np.asarray(_finite(base, thetas, xs))
         by_x, by_theta = by_x[fine], by_theta[fine]
-        rows = game.strategies(theta).constraints(x).equality.dense(x.dtype)
-        tangent = _tangent(np.asarray(rows))
+        limits = game.strategies(theta).constraints(x)
+        fixed = np.eye(x.size)[np.asarray(limits.lower == limits.upper)]
+        rows = np.asarray(limits.equality.dense(x.dtype), float)
+        tangent = tangent_basis(np.concatenate([rows, fixed]))
     if not fine.any():
         raise ValueError(
             "`operator(theta, x)` needs to be finite with its derivatives somewhere on the sets, "
@@ -196,7 +198,7 @@ def _same(matrices: np.ndarray, rounding: float) -> bool:
     return bool(np.isfinite(size)) and bool(spread <= 1e3 * rounding * size)
 
 
-def _tangent(rows: np.ndarray) -> np.ndarray:
+def tangent_basis(rows: np.ndarray) -> np.ndarray:
     """An orthonormal basis of the null space of the equalities."""
     if not len(rows):
         return np.eye(rows.shape[1])

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Weights within this of the best are good enough.
+_ACCURACY = 0.02
+
 
 def negligible(dtype: np.dtype) -> float:
-    """What counts as 0, relative to the size of the rows: the programs' accuracy and rounding."""
-    return max(1e-7, 30 * float(np.finfo(dtype).eps))
+    """What counts as 0, relative to the size of the rows: rounding, and the programs' accuracy."""
+    return max(1e-10, 30 * float(np.finfo(dtype).eps))
 
 
 class Weights(NamedTuple):
@@ -24,9 +27,8 @@ def search_weights(
     agents: int,
     rows: np.ndarray | None = None,
     *,
-    zero: float = 1e-7,
+    zero: float = 1e-10,
     rounds: int = 60,
-    accuracy: float = 0.02,
 ) -> Weights:
     """`max over lambda >= 0 of min over rows r of r' lambda`, rows being found as they are needed.
 
@@ -58,7 +60,7 @@ def search_weights(
         if program.x is None:
             break
         most = min(most, size * program.x[-1])
-        if most <= zero * size or value >= (1 - accuracy) * most:
+        if most <= zero * size or value >= (1 - _ACCURACY) * most:
             break
         # Halfway to the best so far: the program's own vertices swing from side to side.
         weights = 0.5 * best + 0.5 * np.maximum(program.x[:-1], 0)

@@ -15,6 +15,12 @@ from ..schedules import StepSizes
 from ._measure import measure, planted, regulator_rate, seeking_factors
 
 FIRMS = 4
+# Experiments that meet the assumptions, with step sizes long enough to see the rate.
+SETTLED = (
+    "Algorithm 1, emission tax",
+    "Algorithm 2, entropic game",
+    "other exponents: 0.8 and 0.5",
+)
 
 
 class Curve(NamedTuple):
@@ -47,13 +53,16 @@ def _experiments() -> dict[str, tuple[DesignProblem, Array, Array, StepSizes, fl
     """Problem, start, optimum, step sizes, and the exponent that a theorem states."""
     tax, choice = emission_tax(FIRMS), planted_choice()
     best_tax = design(tax.problem, tax.theta0, starts=1).theta
-    allowed = design_constants(tax.problem).theorem_5_4()
+    constants = design_constants(tax.problem)
+    allowed = constants.theorem_5_4()
     zero_sum, best_zero = planted([[0.0, 1.0], [-1.0, 0.0]], 2, 1.0)
     flat, best_flat = planted([[1.0, 0.0], [0.0, 1.0]], 4, 0.0)
     practical, away = schedules.theorem_5_4(0.02, 0.3), jnp.zeros(2)
     choice_sizes = schedules.theorem_5_5(1.0, 0.3, 0.03)
     slower = StepSizes(schedules.power(0.02, 0.8), schedules.power(0.3, 0.5), practical.mixing)
-    from_theorem = schedules.theorem_5_4(allowed.alpha.low, allowed.beta.low)
+    # beta^i = lambda^i beta, and lambda is the same for all firms.
+    own = constants.stability.weights[0] * allowed.beta.low
+    from_theorem = schedules.theorem_5_4(allowed.alpha.low, own)
     best_choice = jnp.asarray([0.5, -0.5])
     return {
         "Algorithm 1, emission tax": (tax.problem, tax.theta0, best_tax, practical, -2 / 3),
@@ -91,8 +100,8 @@ def reproduce(*, steps: int, seeds: int, report: Callable[[str, float], None]) -
     for number, (name, (problem, theta0, best, sizes, stated)) in enumerate(experiments.items()):
         report(name, 0.05 + 0.12 * number)
         step, gaps, fits = measure(problem, theta0, best, sizes, steps=steps, seeds=seeds)
-        settles = "no" not in name.split()[0:1] and "not" not in name and "constants" not in name
-        expected = (-float(sizes.design.exponent), -float(sizes.play.exponent)) if settles else None
+        follows = name in SETTLED
+        expected = (-float(sizes.design.exponent), -float(sizes.play.exponent)) if follows else None
         curves[name] = Curve(step, gaps, fits, stated, expected, sizes)
     longest = max(1000, steps // 10)
     counts = tuple(int(c) for c in np.unique(np.geomspace(longest / 100, longest, 5).round()))
@@ -163,13 +172,15 @@ def _findings(
         upper, lower = (float(curve.fits[gap].exponent) for gap in ("upper", "lower"))
         text = f"{name}: exponents {upper:.2f} (upper), {lower:.2f} (lower)"
         if curve.stated is not None and curve.expected is not None:
-            near = [abs(value - curve.stated) <= 0.1 for value in (upper, lower)]
-            words = "both as stated" if all(near) else "the lower as stated" if near[1] else "no"
-            text += f" against {curve.stated:.2f} stated: {words}"
-            if upper < curve.stated - 0.1:
+            text += f" against {curve.stated:.2f} stated"
+            for gap, value in (("upper", upper), ("lower", lower)):
+                near = abs(value - curve.stated) <= 0.1
+                faster = "faster" if value < curve.stated else "more slowly"
+                text += f"; the {gap} gap falls {'as stated' if near else faster}"
+            if upper < curve.stated - 0.1 and abs(upper - curve.expected[0]) <= 0.1:
                 text += (
-                    f"; the upper gap falls faster, like alpha_k ({curve.expected[0]:.2f}): the "
-                    "designer averages what agents do wrong"
+                    f", like alpha_k ({curve.expected[0]:.2f}): the designer averages what agents "
+                    "do wrong"
                 )
         elif curve.expected is not None:
             text += f"; alpha_k and beta_k have {curve.expected[0]:.2f} and {curve.expected[1]:.2f}"
