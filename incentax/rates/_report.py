@@ -173,7 +173,7 @@ def _findings(
         text = f"{name}: exponents {upper:.2f} (upper), {lower:.2f} (lower)"
         if curve.stated is not None and curve.expected is not None:
             text += f" against {curve.stated:.2f} stated"
-            for gap, value in (("upper", upper), ("lower", lower)):
+            for gap, value in (("lower", lower), ("upper", upper)):
                 near = abs(value - curve.stated) <= 0.1
                 faster = "faster" if value < curve.stated else "more slowly"
                 text += f"; the {gap} gap falls {'as stated' if near else faster}"
