@@ -101,6 +101,9 @@ def _markdown(text: str, known: set[str]) -> list[str]:
     block, example = "", False
     for line in re.sub(r"\[`(\w+)`\]\[\]", link, text).split("\n"):
         if line.startswith("!!! example"):
+            if block:
+                _close(lines)
+                block = ""
             lines.append("**Example**")
             example = True
             continue

@@ -69,7 +69,8 @@ class ENDINGS(eqx.Enumeration):
         "at a kink: an active set changes there, and no direction that was tried around it improves"
     )
     jump = (
-        "at a jump or a kink: the selected equilibrium changes there, and no shorter step improves"
+        "at a jump or a kink: the selected equilibrium changes there, and neither shorter steps "
+        "nor those along the coordinates improve"
     )
     no_derivative = (
         "undecided: no direction that was tried improves, but the objective has no derivative there"

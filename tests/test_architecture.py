@@ -34,6 +34,7 @@ FLOORS = {
     "figure1": 9,
     "rates": 9,
     "cli": 10,
+    "__main__": 11,
 }
 
 

@@ -5,88 +5,27 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
-from ..dynamics import AbstractDynamics
-from ..equilibrium import (
-    draw_strategies,
-    find_equilibrium,
-    is_isolated,
-    natural_play,
-    natural_residual,
-    Newton,
-)
-from ..games import AbstractGame
-from ..sensitivity import Implicit
-from ._examine import Ending, examine
-from ._problem import DesignProblem, evaluate_hypergradient
+from ..equilibrium import draw_strategies, natural_play, natural_residual
+from ._leaning import Branch, equilibria_from, examined, followed, played, projected
+from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._solution import DesignSolution, History, raise_unless_designed
 
 # Starts of Newton's method at every incentive, and halvings of a step that does not improve.
 _STARTS, _HALVINGS = 32, 30
 MOST_UNKNOWNS = 600
-# How far a continuum of equilibria leans towards what the regulator hopes or fears, of its costs.
-_LEAN = 1e-5
-# Pushes towards the end of a continuum, one after the other.
-_PUSHES = 4
+# Steps along the coordinates where none towards the goal improves, in sizes of theta.
+_ASIDE, _AXES = (0.1, 0.01, 0.001), 20
 # Less than this, relative to the objective, is no improvement.
 _GAIN = 1e-11
-
-
-class _Leaning(AbstractGame):
-    """The game with `weight ∇_x f + push` added: of a continuum of equilibria it keeps one.
-
-    For a monotone game and a small positive `weight` that with the least `f`, where `f` is convex
-    (A. N. Tikhonov; F. Facchinei and J.-S. Pang 2003, section 12.2). A small constant `push` keeps
-    the end of the continuum that lies farthest against it.
-    """
-
-    problem: DesignProblem
-    weight: Float[Array, ""]
-    push: Float[Array, "*x"]
-
-    def __init__(self, problem: DesignProblem, weight: Array, push: Array):
-        self.problem, self.weight, self.push = problem, weight, push
-
-    @property
-    def strategy_set(self):  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.problem.game.strategy_set
-
-    def _lean(self, theta: PyTree, x: Array) -> Array:
-        slope = jax.grad(self.problem.objective, 1)(theta, x)
-        return self.weight.astype(x.dtype) * slope + self.push.astype(x.dtype)
-
-    def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
-        return self.problem.game.operator(theta, x) + self._lean(theta, x)
-
-    def log_operator(self, theta: PyTree, x: Array, log_x: Array) -> Array:
-        return self.problem.game.log_operator(theta, x, log_x) + self._lean(theta, x)
-
-    @property
-    def entropic(self) -> Bool[Array, ""] | None:
-        return self.problem.game.entropic
-
-
-class _Branch(NamedTuple):
-    """Equilibria at one incentive along a leading axis, and what the regulator makes of them."""
-
-    x: Array
-    weight: Array
-    push: Array
-    objective: Array
-    fine: Array
-
-    def row(self, number: int) -> tuple[Array, Array, Array]:
-        """One of them, with what it leans on."""
-        return self.x[number], self.weight[number], self.push[number]
 
 
 def design_selected(
@@ -138,7 +77,7 @@ class _End(NamedTuple):
     theta: np.ndarray
     objective: float
     row: int
-    branch: _Branch
+    branch: Branch
 
 
 class _Search:
@@ -151,7 +90,8 @@ class _Search:
         self.starts = jnp.concatenate([x[None], drawn])
         self.play = natural_play(problem.game, theta, self.starts)
         limits = problem.incentive_set.constraints(theta)
-        self.bounds = _scipy().Bounds(np.asarray(limits.lower), np.asarray(limits.upper))
+        lower, upper = np.asarray(limits.lower, float), np.asarray(limits.upper, float)
+        self.bounds = _scipy().Bounds(lower, upper)
         equality = np.asarray(limits.equality.dense(limits.lower.dtype))
         self.rows: list[Any] = []
         if len(equality):
@@ -163,19 +103,19 @@ class _Search:
 
     def incentive(self, flat: np.ndarray) -> PyTree:
         point = self.unravel(jnp.asarray(flat, self.flat.dtype))
-        return self.problem.incentive_set.project(point)
+        return projected(self.problem.incentive_set, point)
 
     def selected(self, flat: np.ndarray, hints: Array | None = None) -> _End:
         """What the regulator gets at an incentive; `hints` are further starts."""
         theta = self.incentive(flat)
-        flat = np.asarray(ravel_pytree(theta)[0])
+        flat = np.asarray(ravel_pytree(theta)[0], float)
         if self.problem.selection == "play":
-            branch = _played(self.problem, theta, self.x, self.play)
+            branch = played(self.problem, theta, self.x, self.play)
         else:
             starts = self.starts
             if hints is not None:  # of a fixed number, so that one program serves all
                 starts = jnp.concatenate([starts[: len(starts) - len(hints)], hints])
-            branch = _found(self.problem, theta, starts, self._sign())
+            branch = equilibria_from(self.problem, theta, starts, self._sign())
         objective, fine = np.asarray(branch.objective), np.asarray(branch.fine)
         if not fine.any():
             return _End(flat, math.inf, 0, branch)
@@ -218,6 +158,14 @@ class _Search:
             tried = self.selected(end.theta + 0.5**halving * (goal - end.theta), hints)
             if tried.objective < level:
                 return tried
+        # Along a jump or a kink, which a straight step runs into.
+        size = max(1.0, float(np.abs(end.theta).max()))
+        for length in _ASIDE:
+            for axis in np.eye(len(end.theta))[:_AXES]:
+                for sign in (1.0, -1.0):
+                    tried = self.selected(end.theta + sign * length * size * axis, hints)
+                    if tried.objective < level - 1e-6 * (1 + abs(end.objective)):
+                        return tried
         return None
 
     def _step(self, end: _End) -> np.ndarray:
@@ -228,9 +176,9 @@ class _Search:
         @_remembering
         def follow(flat: np.ndarray) -> Any:
             theta = self.incentive(flat)
-            found = [_followed(self.problem, theta, *branch) for branch in branches]
+            found = [followed(self.problem, theta, *branch) for branch in branches]
             values = np.asarray([float(value) for value, _ in found])
-            slopes = np.stack([np.asarray(slope) for _, slope in found])
+            slopes = np.stack([np.asarray(slope, float) for _, slope in found])
             # Where a branch is lost it is no place to go.
             lost = ~np.isfinite(values) | ~np.isfinite(slopes).all(axis=1)
             values = np.where(lost, 1e3 * (1 + abs(end.objective)), values)
@@ -279,7 +227,7 @@ class _Search:
         """The last of a path, examined."""
         end = path[-1]
         theta, branch = self.incentive(end.theta), end.branch.row(end.row)
-        found = _examined(self.problem, theta, *branch, key)
+        found = examined(self.problem, theta, *branch, key)
         ending, result = found.ending, found.result
         if len(path) <= steps and (self._at_a_kink(end) or self._at_a_jump(end)):
             ending, result = ENDINGS.jump, RESULTS.successful
@@ -296,7 +244,7 @@ class _Search:
         margin = 1e-6 * (1 + abs(end.objective))
         for halving in range(4, _HALVINGS, 4):
             flat = end.theta + 0.5**halving * (goal - end.theta)
-            value, _ = _followed(self.problem, self.incentive(flat), *end.branch.row(end.row))
+            value, _ = followed(self.problem, self.incentive(flat), *end.branch.row(end.row))
             falls = float(value) < end.objective
             if falls and self.selected(flat).objective > end.objective + margin:
                 return True
@@ -367,99 +315,3 @@ def _remembering(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray]
         return known[1]
 
     return asked
-
-
-@eqx.filter_jit
-def _found(problem: DesignProblem, theta: PyTree, starts: Array, sign: float) -> _Branch:
-    """Equilibria that Newton's method reaches, those of a continuum at its extreme."""
-    return jax.lax.map(lambda x: _settled(problem, theta, x, sign), starts)
-
-
-@eqx.filter_jit
-def _played(problem: DesignProblem, theta: PyTree, x: Array, play: AbstractDynamics) -> _Branch:
-    """The equilibrium that play leads to from `x`, alone along its axis."""
-    reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, 50_000)
-    exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
-    close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
-    x = jnp.where(close, exact, reached)
-    judged = _judged(problem, theta, x, jnp.zeros((), x.dtype), jnp.zeros_like(x))
-    return jax.tree.map(lambda leaf: leaf[None], judged)
-
-
-def _settled(problem: DesignProblem, theta: PyTree, x: Array, sign: float) -> _Branch:
-    """The equilibrium that Newton's method reaches; in a continuum its extreme one.
-
-    Where the objective is curved the right way, a leaning that follows its slope finds the extreme
-    inside of the continuum; where it is not, pushes along its slope, again and again, find an end.
-    """
-    game = problem.game
-
-    def slope_at(x: Array) -> Array:
-        return jax.grad(problem.objective, 1)(theta, x)
-
-    def solve(weight: Array, push: Array, start: Array) -> Array:
-        leaning = _Leaning(problem, weight, push)
-        return find_equilibrium(leaning, theta, start, Newton(), 1e-10, 200)[0]
-
-    none, still = jnp.zeros((), x.dtype), jnp.zeros_like(x)
-    reached = solve(none, still, x)
-    costs = jnp.max(jnp.abs(game.operator(theta, reached)))
-    weight = sign * _LEAN * (1 + costs) / (1 + jnp.max(jnp.abs(slope_at(reached))))
-
-    def pushed(end: Array, _) -> tuple[Array, Array]:
-        push = weight * slope_at(end)
-        return solve(none, push, end), push
-
-    leaned = solve(weight, still, reached)
-    end, pushes = jax.lax.scan(pushed, reached, length=_PUSHES)
-    branches = [
-        _judged(problem, theta, leaned, weight, still),
-        _judged(problem, theta, end, none, pushes[-1]),
-    ]
-    alone = is_isolated(game, theta, reached)
-    best = _judged(problem, theta, reached, none, still)
-    for branch in branches:
-        near = natural_residual(game, theta, branch.x) <= 10 * _LEAN * (1 + costs)
-        better = branch.fine & near & (sign * branch.objective < sign * best.objective)
-        take = ~alone & (better | ~best.fine)
-        best = jax.tree.map(lambda a, b, take=take: jnp.where(take, a, b), branch, best)
-    return best
-
-
-def _judged(problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push: Array) -> _Branch:
-    value = problem.game.operator(theta, x)
-    residual = natural_residual(_Leaning(problem, weight, push), theta, x)
-    objective = problem.objective(theta, x)
-    fine = residual <= 1e-7 * (1 + jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(value)))
-    return _Branch(x, weight, push, objective, fine & jnp.isfinite(objective))
-
-
-def _leaning_problem(problem: DesignProblem, weight: Array, push: Array) -> DesignProblem:
-    game = _Leaning(problem, weight, push)
-    return DesignProblem(game, problem.objective, problem.incentive_set)
-
-
-@eqx.filter_jit
-def _followed(
-    problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push: Array
-) -> tuple[Array, Array]:
-    """Objective and gradient on the branch through `x`; NaN where it is lost."""
-    leaning = _leaning_problem(problem, weight, push)
-    moved, _, _ = find_equilibrium(leaning.game, theta, x, Newton(), 1e-10, 200)
-    answer = evaluate_hypergradient(leaning, theta, moved, Implicit())
-    judged = _judged(problem, theta, moved, weight, push)
-    slope = ravel_pytree(answer.value)[0]
-    value = jnp.where(judged.fine, judged.objective, jnp.nan)
-    return value, jnp.where(judged.fine, slope, jnp.nan)
-
-
-@eqx.filter_jit
-def _examined(
-    problem: DesignProblem,
-    theta: PyTree,
-    x: Array,
-    weight: Array,
-    push: Array,
-    key: PRNGKeyArray,
-) -> Ending:
-    return examine(_leaning_problem(problem, weight, push), theta, x, key, None)

@@ -175,7 +175,9 @@ def lower_level(
             "strong stability",
             f"{LIU} 5.1(4)",
             stable.verdict,
-            _weights(stable) if stable.verdict == "holds" else "",
+            _weights(stable) + ("" if stable.constant.is_exact else ", at samples")
+            if stable.verdict == "holds"
+            else "",
             f"{stable.reason} (at this theta). "
             + {
                 "holds": "One equilibrium, to which play converges",
@@ -198,6 +200,7 @@ def lower_level(
                 monotone.verdict,
                 f"{monotone.constant}; {_weights(monotone)}" if unique else str(monotone.constant),
                 "one equilibrium on every convex set"
+                + ("" if monotone.constant.is_exact else ", as far as samples tell")
                 if unique
                 else "where it is monotone still, equilibria may form a continuum (Case II); else "
                 "several may be isolated (Case I)",

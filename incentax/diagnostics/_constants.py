@@ -16,7 +16,7 @@ from ..design import DesignProblem, evaluate_hypergradient
 from ..equilibrium import draw_strategies, find_equilibrium, known_entropic, natural_residual
 from ..geometry import AbstractMirrorMap, natural_mirror_map
 from ..sensitivity import Implicit
-from ..sets import Box, Reals, Simplex
+from ..sets import AbstractSet, Box, Reals, Simplex
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
 from ._lipschitz import operator_lipschitz, spectral_norm
 from ._sampled import Agents, agents_of, sample, Sampled, tangent_basis
@@ -198,7 +198,8 @@ def incentive_effect(problem: DesignProblem, seen: Sampled) -> Estimate:
         game = problem.game if rational is None else rational.game
         rows = range(1 if seen.affine_in_theta else min(3, len(seen.x)))
         norms = [spectral_norm(game, seen.incentive(k), seen.x[k]) for k in rows]
-    return largest(norms, seen.affine_in_theta)
+    # A set that moves takes x* along, whatever the operator does.
+    return largest(norms, seen.affine_in_theta and not problem.game.moves)
 
 
 def _inverse_jacobian(seen: Sampled) -> Estimate:
@@ -328,10 +329,15 @@ def _of_quadratic(
     for sign in np.where(vectors[:, -8:].T >= 0, 1.0, -1.0):
         for corner in (sign, -sign):
             point = np.where(corner > 0, upper, lower)
-            inside = problem.incentive_set.project(unravel(jnp.asarray(point, thetas.dtype)))
+            inside = _projected(problem.incentive_set, unravel(jnp.asarray(point, thetas.dtype)))
             flat = np.asarray(ravel_pytree(inside)[0])
             met.append(np.linalg.norm(gradients[0] + hessian @ (flat - thetas[0])))
     return mu, Estimate(float(max(met)), max(high, float(max(met))))
+
+
+@eqx.filter_jit
+def _projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
+    return incentive_set.project(point)
 
 
 @eqx.filter_jit

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .._checks import as_float, is_traced, require, require_positive
+from .._checks import as_float, is_traced, require, require_count, require_positive
 
 
 class RateFit(eqx.Module):
@@ -46,6 +46,7 @@ def fit_rate(
         -0.5
     """
     steps, values = require_positive("fit_rate", "steps", steps), as_float(values)
+    draws = require_count("fit_rate", "draws", draws)
     if steps.ndim != 1 or values.ndim not in (1, 2) or values.shape[-1:] != steps.shape:
         raise ValueError(
             "`fit_rate(steps, values)` needs shapes (k,) and (k,) or (seeds, k), got "

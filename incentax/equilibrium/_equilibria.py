@@ -113,6 +113,13 @@ def equilibria(
     key = jax.random.key(0) if key is None else key
     key_starts, key_nudges = jax.random.split(key)
     begun = draw_strategies(game, theta, centre, jax.random.split(key_starts, starts), width)
+    values = jax.lax.map(lambda x: game.operator(theta, x), begun)
+    finite = jnp.isfinite(values.reshape(starts, -1)).all(axis=1)
+    if not bool(finite.any()):
+        raise ValueError(
+            "`equilibria(game, theta)` needs an operator that is finite somewhere, got none at "
+            f"{starts} starts, x = {begun[0]} among them"
+        )
     method = natural_play(game, theta, begun) if method is None else method
     ends, left = _play(game, theta, begun, method)
     known = _distinct(game, theta, jnp.concatenate([ends, begun]))

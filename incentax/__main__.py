@@ -1,0 +1,5 @@
+"""`python -m incentax`."""
+
+from .cli import entry
+
+entry()
