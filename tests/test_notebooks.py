@@ -9,8 +9,8 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
-# These two compile dozens of programs.
-_LONG = ("05_theory_measured", "06_several_equilibria")
+# These compile dozens of programs.
+_LONG = ("03_your_own_game", "05_theory_measured", "06_several_equilibria")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def test_fitted_rates_and_what_they_refuse():
         ix.diagnostics.fit_rate(steps, 0 * steps)
 
 
+@pytest.mark.slow
 def test_algorithm_1_falls_like_its_step_sizes():
     """Theorem 5.4 states -2/3 for both gaps; the upper one falls like `alpha_k`, faster."""
     instance = ix.problems.emission_tax(4)

@@ -162,6 +162,7 @@ def test_the_best_of_eight_starts_finds_the_global_optimum(kappa, best, close):
     assert float(theta[jnp.argmin(objective)]) == pytest.approx(best, abs=close)
 
 
+@pytest.mark.slow
 def test_charging_is_reproduced_as_tables_and_figures(tmp_path):
     assert main(["reproduce", "charging", "--steps", "80", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "charging.json").read_text())
