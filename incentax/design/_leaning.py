@@ -72,6 +72,7 @@ class Branch(NamedTuple):
 
 @eqx.filter_jit
 def projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
+    """Compiled: a projection outside of `jit` may be a loop that is compiled at every call."""
     return incentive_set.project(point)
 
 
@@ -174,4 +175,5 @@ def examined(
     push: Array,
     key: PRNGKeyArray,
 ) -> Ending:
+    """What [`examine`][] says of a branch."""
     return examine(_leaning_problem(problem, weight, push), theta, x, key, None)

@@ -31,6 +31,7 @@ class Assumption(NamedTuple):
 
 
 def finite(seen: Sampled) -> list[Assumption]:
+    """Only where some sample is not finite."""
     if not seen.bad:
         return []
     theta, x = seen.bad[0]
@@ -55,6 +56,7 @@ def _short(tree: PyTree) -> str:
 
 
 def sets(problem: DesignProblem, theta: PyTree, x: Array) -> list[Assumption]:
+    """What the sets have to be."""
     strategies = problem.game.strategies(theta)
     simplex = isinstance(strategies, Simplex)
     bounded = _is_bounded(strategies, x)
@@ -138,6 +140,7 @@ def _finite_value(value: Estimate) -> Verdict:
 def lower_level(
     problem: DesignProblem, found: DesignConstants, monotone: Stability | None, mixing: float
 ) -> list[Assumption]:
+    """Liu et al., Assumption 5.1."""
     steep, stable = found.operator_lipschitz, found.stability
     lipschitz = _finite_value(steep)
     entropic = found.mirror_smoothness.low == math.inf
@@ -227,6 +230,7 @@ def _weights(found: Stability) -> str:
 
 
 def upper_level(found: DesignConstants) -> list[Assumption]:
+    """Liu et al., Assumption 5.2."""
     mu, steep, surrogate = (
         found.strong_convexity,
         found.objective_lipschitz,
@@ -281,6 +285,7 @@ def upper_level(found: DesignConstants) -> list[Assumption]:
 def steps(
     problem: DesignProblem, theta: PyTree, x: Array, found: DesignConstants
 ) -> list[Assumption]:
+    """The step sizes of the theorem for these sets, with its premises."""
     simplex = isinstance(problem.game.strategies(theta), Simplex)
     name, steps = ("5.5", found.theorem_5_5()) if simplex else ("5.4", found.theorem_5_4())
     beta, alpha = steps.beta.high, steps.alpha.high
@@ -317,6 +322,7 @@ def steps(
 
 
 def regulator(found: RegulatorConstants, smoothing: float) -> list[Assumption]:
+    """Du, Meng, Hu, Assumptions 1 and 2, and Lemma 5."""
     mu, steep = found.strong_monotonicity, found.lipschitz
     verdict: Verdict = "not decidable"
     if mu.high <= 0 or steep.low == math.inf:
