@@ -112,10 +112,12 @@ def _describe(holds: np.ndarray, received: Received) -> str:
 
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:
     """`value` as an array of floats, refused unless (strictly) positive."""
-    array = as_float(value)
-    holds = jnp.isfinite(array) & (array > 0 if strictly else array >= 0)
+    # A known value is checked as such: inside a traced function its array would not be known.
+    array = as_float(value) if is_traced(value) else np.asarray(value, _float_dtype(value))
+    holds = abs(array) < jnp.inf
+    holds = holds & (array > 0 if strictly else array >= 0)
     rule = f"`{owner}({name}=...)` needs finite {name} {'>' if strictly else '>='} 0"
-    return require(array, holds, rule, array)
+    return jnp.asarray(require(array, holds, rule, array))
 
 
 def require_count(owner: str, name: str, value: Any, least: int = 1) -> int:
@@ -132,6 +134,11 @@ def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) 
     if value not in options:
         known = " or ".join(map(repr, options))
         raise ValueError(f"`{owner}({name}=...)` needs {known}, got {value!r}")
+
+
+def _float_dtype(value: Any) -> Any:
+    dtype = jnp.result_type(value)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
 def as_float(value: Any) -> Array:

@@ -46,7 +46,7 @@ def _solve_lane(matrix: Array, right_side: Array) -> Array:
     found = jnp.linalg.solve(matrix, right_side)
     left = jnp.linalg.norm(matrix @ found - right_side)
     # A singular system: the least of the solutions, or what comes nearest to one.
-    good = left <= 1e-3 * jnp.linalg.norm(right_side)
+    good = left <= float(jnp.finfo(left.dtype).eps) ** 0.6 * jnp.linalg.norm(right_side)
     return jax.lax.cond(good, lambda: found, lambda: jnp.linalg.lstsq(matrix, right_side)[0])
 
 

@@ -1,6 +1,7 @@
 """How a computation ended. Each entry is advice: it says what to change."""
 
 import equinox as eqx
+import numpy as np
 
 
 class RESULTS(eqx.Enumeration):
@@ -66,7 +67,12 @@ class ENDINGS(eqx.Enumeration):
     stationary = "stationary: the gradient vanishes"
     at_bounds = "stationary: what is left of the gradient points out of the incentive set"
     kink = (
-        "at a kink: an active set changes there, and no direction that was tried around it improves"
+        "B-stationary at a kink: an active set changes there, and no direction descends, as linear "
+        "programs over the constraints that are about to change prove"
+    )
+    undecided = (
+        "undecided at a kink: an active set changes there, and no direction that was tried "
+        "improves, which is no proof"
     )
     jump = (
         "at a jump or a kink: the selected equilibrium changes there, and neither shorter steps "
@@ -77,3 +83,11 @@ class ENDINGS(eqx.Enumeration):
     )
     not_stationary = "not stationary"
     not_examined = "the scheme's number of steps is done; `ix.certify` examines where it ended"
+
+
+def b_stationarity(ending: ENDINGS) -> str | list[str]:
+    """Whether an ending proves that no direction descends: "yes", "no" or "undecided"."""
+    proved = (ending == ENDINGS.stationary) | (ending == ENDINGS.at_bounds)
+    proved = np.asarray(proved | (ending == ENDINGS.kink))
+    refuted = np.asarray(ending == ENDINGS.not_stationary)
+    return np.where(proved, "yes", np.where(refuted, "no", "undecided")).tolist()

@@ -1,14 +1,21 @@
-"""The accurate designer: a search from each start, and an examination of the best."""
+"""The accurate designer: a search from each start, steps on pieces from the best, and a proof."""
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._checks import require_count
+from .._checks import is_traced, require_count
+from .._results import ENDINGS, RESULTS
 from ..equilibrium import known_entropic, natural_residual
+from ._b_stationarity import unit_of
 from ._examine import examine
+from ._lower_level import LowerLevel
+from ._pieces import arrive, gradient_on, Walk, walk
 from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
@@ -51,50 +58,127 @@ def design_accurately(
         return design_selected(problem, theta, x, steps, begun, keys[1], throw)
     entropic = known_entropic(problem.game)
     smooth = is_smoothable(problem, theta, x, entropic)
-    solution = _best_of_starts(problem, theta, x, steps, starts, key, smooth, entropic)
+    pivotable = entropic is not True and is_pivotable(problem, theta, x)
+    how = _How(steps, starts, smooth, pivotable, entropic)
+    solution = None
+    if pivotable and not is_traced(problem, theta, x, key):
+        ends = _search_from_starts(problem, theta, x, key, how)
+        solution = _walk_from_ends(problem, theta, x, ends, steps)
+    if solution is None:
+        solution = _best_of_starts(problem, theta, x, key, how)
     return raise_unless_designed(solution, throw)
 
 
-@eqx.filter_jit
-def _best_of_starts(
-    problem: DesignProblem,
-    theta: PyTree,
-    x: Array,
-    steps: int,
-    starts: int,
-    key: PRNGKeyArray,
-    smooth: bool,
-    entropic: bool | None,
-) -> DesignSolution:
-    key_starts, key_probes = jax.random.split(key)
+class _How(eqx.Module):
+    """Steps from each start, starts, and what the problem allows: see [`search`][]."""
 
-    pivotable = entropic is not True and is_pivotable(problem, theta, x)
+    steps: int = eqx.field(static=True)
+    starts: int = eqx.field(static=True)
+    smooth: bool = eqx.field(static=True)
+    pivotable: bool = eqx.field(static=True)
+    entropic: bool | None = eqx.field(static=True)
+
+
+def _ends(problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How) -> Search:
+    """Where the search from each start ends, along a leading axis."""
 
     def from_start(start: tuple[PyTree, Array]):
         theta, level = start
         return search(
-            problem, theta, x, steps, level, smooth=smooth, pivotable=pivotable, entropic=entropic
+            problem,
+            theta,
+            x,
+            how.steps,
+            level,
+            smooth=how.smooth,
+            pivotable=how.pivotable,
+            entropic=how.entropic,
         )
 
     # One after another: a lane of a vmapped search would do the work of every branch of every
     # other lane.
     # The given start with much smoothing and with less, then others in the same turn.
-    levels = 1 + 2 * (jnp.arange(starts, dtype=jnp.int32) % 2)
-    ends = jax.lax.map(from_start, (_spread_starts(problem, theta, starts, key_starts), levels))
-    best = jnp.argmin(ends.best_objective)
-    end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
-    _, unravel = ravel_pytree(theta)
-    best_theta, best_x, rows, taken = end.best_theta, end.best_x, end.rows, end.steps
-    if pivotable:
-        finish = pivot(problem, theta, best_theta, best_x, rows, taken)
-        better = finish.objective < end.best_objective
-        best_theta = jnp.where(better, finish.theta, best_theta)
-        best_x = jnp.where(better, finish.point.x.reshape(x.shape), best_x)
-        rows, taken = finish.rows, finish.steps
-    ended = problem.incentive_set.project(unravel(best_theta))
-    found = examine(problem, ended, best_x, key_probes, entropic)
-    residual = natural_residual(problem.game, found.theta, found.x)
-    unknown = jnp.full(len(rows), jnp.nan, rows.dtype)
+    levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
+    return jax.lax.map(from_start, (_spread_starts(problem, theta, how.starts, key), levels))
+
+
+_search_from_starts = eqx.filter_jit(_ends)
+
+
+def _walk_from_ends(
+    problem: DesignProblem, theta: PyTree, x: Array, ends: Search, steps: int
+) -> DesignSolution | None:
+    """The best of what steps on pieces reach from the best ends, if any is an equilibrium."""
+    flat, unravel = ravel_pytree(theta)
+    level = LowerLevel(problem, theta, x)
+    incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))
+    unit = np.asarray(unit_of(incentives, flat))
+    order = np.argsort(np.asarray(ends.best_objective), kind="stable")
+    most = 4 if x.size + flat.size <= 64 else 2 if x.size + flat.size <= 500 else 1
+    found, begun = [], []
+    for index in order:
+        start = np.asarray(ends.best_theta[index])
+        # Ends that are one point but for what a search leaves are walked from once.
+        if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in begun):
+            continue
+        place = arrive(level, start, np.asarray(ends.best_x[index]).ravel())
+        if place is not None:
+            taken = int(ends.steps[index])
+            begun.append(start)
+            found.append((walk(level, place, incentives, max(steps - taken, 0)), index))
+        if len(found) == most:
+            break
+    if not found:
+        return None
+    best, index = min(found, key=lambda pair: pair[0].place.objective)
+    taken = int(ends.steps[index])
+    rows = np.concatenate([np.asarray(ends.rows[index])[:taken], np.reshape(best.rows, (-1, 3))])
+    return _concluded(problem, unravel, x, best, rows)
+
+
+def _concluded(
+    problem: DesignProblem, unravel: Callable, x: Array, best: Walk, rows: np.ndarray
+) -> DesignSolution:
+    """What the steps on pieces have found, and what is proved of it."""
+    place, descent = best.place, best.descent
+    gradient = gradient_on(place, place.at.active)
+    theta, flat = unravel(jnp.asarray(place.theta)), jnp.asarray(place.theta)
+    moved = problem.incentive_set.project(unravel(flat - jnp.asarray(gradient, flat.dtype)))
+    left = float(jnp.linalg.norm(flat - ravel_pytree(moved)[0]))
+    at_rest = ENDINGS.stationary
+    # Of a gradient that is zero but for rounding, bounds take nothing away.
+    parts = np.abs(place.at.slope * place.at.unit).sum()
+    if left < 0.5 * np.linalg.norm(gradient) and np.linalg.norm(gradient) > 1e-5 * parts:
+        at_rest = ENDINGS.at_bounds
+    if np.any(place.at.degenerate):
+        at_rest = ENDINGS.kink
+    ending, result = {
+        "yes": (at_rest, RESULTS.successful),
+        "no": (ENDINGS.not_stationary, RESULTS.not_stationary),
+        "undecided": (ENDINGS.undecided, RESULTS.successful),
+    }[descent.verdict]
+    if descent.ambiguous:
+        ending, result = ENDINGS.no_derivative, RESULTS.no_derivative
+    x = jnp.asarray(place.packed[: x.size]).reshape(x.shape)
+    return DesignSolution(
+        theta=theta,
+        x=x,
+        objective=jnp.asarray(place.at.objective),
+        residual=_residual(problem, theta, x),
+        steps=jnp.int32(len(rows)),
+        history=_history(jnp.asarray(rows, flat.dtype)),
+        stationarity=jnp.asarray(left, flat.dtype),
+        ending=ending,
+        result=result,
+    )
+
+
+_residual = eqx.filter_jit(lambda problem, theta, x: natural_residual(problem.game, theta, x))
+
+
+def _history(rows: Float[Array, "steps 3"]) -> History:
+    """Objective, norm of its gradient and length of every step."""
+    unknown, none = jnp.full(len(rows), jnp.nan, rows.dtype), jnp.zeros(len(rows), jnp.int32)
     info = SchemeInfo(
         design_step=rows[:, 2],
         play_step=unknown,
@@ -102,23 +186,40 @@ def _best_of_starts(
         objective=rows[:, 0],
         gradient=rows[:, 1],
         gradient_residual=unknown,
-        degenerate=jnp.zeros(steps, jnp.int32),
-        inner_steps=jnp.zeros(steps, jnp.int32),
+        degenerate=none,
+        inner_steps=none,
     )
-    history = History(
-        step=jnp.arange(1, steps + 1, dtype=jnp.int32),
-        objective=rows[:, 0],
-        residual=unknown,
-        info=info,
-        observed=None,
-    )
+    steps = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
+    return History(steps, rows[:, 0], unknown, info, None)
+
+
+@eqx.filter_jit
+def _best_of_starts(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> DesignSolution:
+    """The same in one compiled program: pivoting in place of steps on the host, and probes in
+    place of a proof."""
+    key_starts, key_probes = jax.random.split(key)
+    ends = _ends(problem, theta, x, key_starts, how)
+    best = jnp.argmin(ends.best_objective)
+    end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
+    _, unravel = ravel_pytree(theta)
+    best_theta, best_x, rows, taken = end.best_theta, end.best_x, end.rows, end.steps
+    if how.pivotable:
+        finish = pivot(problem, theta, best_theta, best_x, rows, taken)
+        better = finish.objective < end.best_objective
+        best_theta = jnp.where(better, finish.theta, best_theta)
+        best_x = jnp.where(better, finish.point.x.reshape(x.shape), best_x)
+        rows, taken = finish.rows, finish.steps
+    ended = problem.incentive_set.project(unravel(best_theta))
+    found = examine(problem, ended, best_x, key_probes, how.entropic)
     return DesignSolution(
         theta=found.theta,
         x=found.x,
         objective=found.objective,
-        residual=residual,
+        residual=natural_residual(problem.game, found.theta, found.x),
         steps=taken,
-        history=history,
+        history=_history(rows),
         stationarity=found.stationarity,
         ending=found.ending,
         result=found.result,

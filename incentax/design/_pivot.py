@@ -17,8 +17,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._tree import tree_where
-from ..equilibrium import Newton
-from ..sets import Bounds, KKTPoint, reduced
+from ..sets import KKTPoint
+from ._lower_level import LowerLevel, size_of, ZERO
 from ._problem import DesignProblem
 from ._quadratic import quadratic_step, with_inequalities
 from ._reduced import made_convex, Surface
@@ -26,19 +26,9 @@ from ._reduced import made_convex, Surface
 # Up to this many incentives, strategies and constraints in all.
 _MOST = 1200
 _STEPS = 100
-# Slack and multiplier below this, relative to the sizes of x and F, are zero.
-_ZERO = 1e-8
 _LENGTHS = 6
 # Every pair is forced at most so often, and all together at most so often a pair.
 _ROUNDS, _FORCED = 4, 30_000
-
-
-class Pairs(eqx.Module):
-    """Slacks and multipliers of the bounds, then of the inequalities; and what equalities miss."""
-
-    slack: Float[Array, " pairs"]
-    multiplier: Float[Array, " pairs"]
-    missed: Float[Array, " rows"]
 
 
 class Pivoting(eqx.Module):
@@ -89,71 +79,25 @@ def pivot(
     steps: Int[Array, ""],
 ) -> Pivoting:
     """The best of what is reached from the incentive `flat` and an `x` near its equilibrium."""
-    _, unravel = ravel_pytree(like)
-    game, dtype = problem.game, flat.dtype
+    level = LowerLevel(problem, like, x)
+    dtype = flat.dtype
     incentives = problem.incentive_set.constraints(like)
-    first_theta = unravel(flat)
-    blank = game.strategies(first_theta).constraints(x)
+    blank = level.constraints(flat)
     size, pairs = x.size, x.size + blank.inequality_level.size
     rows_between = blank.equality_level.size
-    _, unpack = ravel_pytree(
-        KKTPoint(
-            x.ravel(), jnp.zeros_like(blank.equality_level), jnp.zeros_like(blank.inequality_level)
-        )
-    )
-
-    def value_at(theta: Array, packed: Array) -> Array:
-        return problem.objective(unravel(theta), unpack(packed).x.reshape(x.shape))
-
-    def pairs_at(theta: Array, packed: Array, sign: Array) -> Pairs:
-        """With `sign` 1 where the lower bound of a strategy is the nearer one, else -1."""
-        point = unpack(packed)
-        constraints = game.strategies(unravel(theta)).constraints(x)
-        box = Bounds(constraints)
-        value = game.operator(unravel(theta), point.x.reshape(x.shape)).ravel()
-        force = reduced(constraints, point, value)
-        room = constraints.inequality_level - constraints.inequality @ point.x
-        from_bound = point.x - jnp.where(sign > 0, box.low, box.high)
-        bounded = jnp.where(sign > 0, box.has_low, box.has_high)
-        return Pairs(
-            jnp.concatenate([jnp.where(bounded, sign * from_bound, 1), room]),
-            jnp.concatenate([sign * force, point.inequality]),
-            constraints.equality(point.x) - constraints.equality_level,
-        )
-
-    def signs(theta: Array, point: KKTPoint) -> tuple[Array, Array, Array]:
-        """The nearer bound, pairs that are held for ever, and pairs that have two sides."""
-        box = Bounds(game.strategies(unravel(theta)).constraints(x))
-        above = jnp.where(box.has_low, point.x - box.low, jnp.inf)
-        below = jnp.where(box.has_high, box.high - point.x, jnp.inf)
-        rows = jnp.ones(pairs - size, bool)
-        two_sided = (box.has_low | box.has_high) & ~box.fixed
-        sign = jnp.where(below < above, -1, 1).astype(dtype)
-        return sign, jnp.concatenate([box.fixed, ~rows]), jnp.concatenate([two_sided, rows])
-
-    def settle(theta: Array, near: Array) -> tuple[KKTPoint, Array]:
-        """The exact equilibrium and its objective, infinite where there is none."""
-        point, residual, _ = Newton(80).solve_kkt(game, unravel(theta), near, 1e-10)
-        value = value_at(theta, ravel_pytree(point)[0])
-        force = game.operator(unravel(theta), point.x.reshape(x.shape))
-        scale = jnp.maximum(_size(point.x), 1e-4 * _size(force))
-        least = max(1e-8, 100 * float(jnp.finfo(dtype).eps))
-        good = (residual <= least * scale) & jnp.isfinite(value)
-        return point, jnp.where(good, value, jnp.inf)
 
     def seen(theta: Array, point: KKTPoint, before: Array) -> Array:
         """The piece of an equilibrium; where both sides of a pair are zero, the one before."""
-        sign, fixed, _ = signs(theta, point)
-        found = pairs_at(theta, ravel_pytree(point)[0], sign)
-        value = game.operator(unravel(theta), point.x.reshape(x.shape))
-        slack = found.slack / (1 + jnp.max(jnp.abs(point.x)))
-        multiplier = found.multiplier / _size(value)
-        both = (jnp.abs(slack) <= _ZERO) & (jnp.abs(multiplier) <= _ZERO)
+        sign, fixed, _ = level.signs(theta, point)
+        found = level.pairs(theta, ravel_pytree(point)[0], sign)
+        slack = found.slack / size_of(point.x)
+        multiplier = found.multiplier / size_of(level.operator(theta, point.x))
+        both = (jnp.abs(slack) <= ZERO) & (jnp.abs(multiplier) <= ZERO)
         return jnp.where(both, before, slack < multiplier) | fixed
 
     def advance(now: Pivoting) -> Pivoting:
         theta, packed = now.theta, ravel_pytree(now.point)[0]
-        sign, fixed, two_sided = signs(theta, now.point)
+        sign, fixed, two_sided = level.signs(theta, now.point)
         forcing = now.far >= 0
         active = now.active ^ ((jnp.arange(pairs, dtype=now.far.dtype) == now.far) & forcing)
         turn = jnp.concatenate([sign, jnp.ones(pairs - size, dtype)])
@@ -163,7 +107,7 @@ def pivot(
         def sides(both: Array) -> tuple[Array, Array]:
             """What is zero on the piece, and what has to stay positive."""
             at_theta, at_packed = split(both)
-            at = pairs_at(at_theta, at_packed, sign)
+            at = level.pairs(at_theta, at_packed, sign)
             zero = turn * jnp.where(active, at.slack, at.multiplier)
             rest = jnp.where(active, at.multiplier, at.slack)
             # In the order of the unknowns: strategies, equalities, inequalities.
@@ -172,7 +116,7 @@ def pivot(
 
         def value_of(both: Array) -> Array:
             at_theta, at_packed = split(both)
-            return value_at(at_theta, at_packed)
+            return level.value(at_theta, at_packed)
 
         p = theta.size
         rest_slopes = jax.jacfwd(lambda both: sides(both)[1])(both)
@@ -202,7 +146,7 @@ def pivot(
             length = jnp.where(tries == 0, 1.0, length / 4).astype(dtype)
             reached = moved_by(length)
             near = onto[p : p + size] + length * (tangent @ step)[p : p + size]
-            point, value = settle(reached, near.reshape(x.shape))
+            point, value = level.settle(reached, near.reshape(x.shape))
             fine = value < now.objective - jnp.where(forcing, 10 * least, 1e-3 * length * promised)
             return length, point, value, fine, tries + 1
 
@@ -225,8 +169,8 @@ def pivot(
         rise = turn * surface.multipliers(value_slope)[equation] + weights @ response
         rise = rise / jnp.where(own > 0, own, 1)
         gain = jnp.where(own > 0, rise * jnp.linalg.norm(slopes, axis=1), 0)
-        value_size = _size(game.operator(unravel(theta), now.point.x.reshape(x.shape)))
-        close = rest <= 10 * _ZERO * jnp.where(active, value_size, _size(now.point.x))
+        value_size = size_of(level.operator(theta, now.point.x))
+        close = rest <= 10 * ZERO * jnp.where(active, value_size, size_of(now.point.x))
         wanted = close & two_sided & (gain > 1e-6 * unit) & ~now.tried & ~forcing
         worst = jnp.argmax(jnp.where(wanted, gain, -jnp.inf))
         alone = jnp.zeros(pairs, bool).at[worst].set(True)
@@ -245,7 +189,7 @@ def pivot(
         gained = jnp.where(force & again, False, now.gained) | (moved & forcing)
         tried = now.tried | jnp.where(away & now.together, now.active ^ now.base, False)
         same_side = jnp.concatenate(
-            [signs(reached, point)[0] == sign, jnp.ones(pairs - size, bool)]
+            [level.signs(reached, point)[0] == sign, jnp.ones(pairs - size, bool)]
         )
         settled = seen(reached, point, active & same_side)
         row = jnp.stack([value, jnp.linalg.norm(gradient), jnp.linalg.norm(length * step)])
@@ -267,7 +211,7 @@ def pivot(
             done=idle & ~force,
         )
 
-    point, value = settle(flat, x)
+    point, value = level.settle(flat, x)
     nothing = jnp.zeros(pairs, bool)
     piece = seen(flat, point, nothing)
     start = Pivoting(
@@ -294,7 +238,3 @@ def pivot(
         (start, jnp.int32(0)),
     )
     return counted[0]
-
-
-def _size(value: Array) -> Array:
-    return 1 + jnp.max(jnp.abs(value))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import is_traced
-from .._results import ENDINGS, RESULTS
+from .._results import b_stationarity, ENDINGS, RESULTS
 from ._scheme import AbstractInfo
 
 
@@ -52,6 +52,15 @@ class DesignSolution(eqx.Module):
     stationarity: Float[Array, ""]
     ending: ENDINGS
     result: RESULTS
+
+    @property
+    def b_stationary(self) -> str | list[str]:
+        """Whether it is proved that no direction descends: "yes", "no" or "undecided".
+
+        Without a scheme, outside of `jit`. At a kink by linear programs over the constraints that
+        are about to change; "undecided" where there are too many of them.
+        """
+        return b_stationarity(self.ending)
 
 
 class DesignFailure(RuntimeError):

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..games import AggregativeForm
 from ..sets import AbstractFace
+from ._face_system import unscaled
 
 
 class AggregateSystem(eqx.Module):
@@ -23,6 +24,7 @@ class AggregateSystem(eqx.Module):
     other way round.
     """
 
+    face: AbstractFace
     respond: Callable[[Array], Array]
     feel: Callable[[Array], Array]
     send: Callable[[Array], Array]
@@ -33,10 +35,11 @@ class AggregateSystem(eqx.Module):
         theta: PyTree,
         x: Array,
         face: AbstractFace,
-        cost_scale: Float[Array, ""],
         *,
         adjoint: bool,
     ):
+        self.face = face
+
         def aggregate(x):
             return form.aggregate(theta, x)
 
@@ -56,12 +59,15 @@ class AggregateSystem(eqx.Module):
         # Coordinatewise for fixed s, so one forward pass gives every own derivative.
         _, own = jax.jvp(lambda x: form.operator(theta, x, s), (x,), (jnp.ones_like(x),))
         # Where agents feel nothing but the aggregate (Wardrop path flows) the diagonal is zero and
-        # x* is not unique. A diagonal this small leaves what the aggregate determines as it is;
-        # a cotangent that asks for more shows in the residual.
+        # x* is not unique. A small one, in the unit of the whole system, makes the motion one of
+        # several; `refined` takes out again what it adds. Were it smaller still, the inverse in
+        # the space of the aggregate would lose more to rounding than is gained.
         diagonal = face.scale * own * face.scale + face.relaxation
-        largest = jnp.max(jnp.abs(diagonal))
-        scale = jnp.where(largest > 0, largest, jnp.where(cost_scale > 0, cost_scale, 1))
-        least = jnp.sqrt(jnp.finfo(x.dtype).eps) * scale
+        probe = face.project(jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape))
+        met = face.project(face.scale * self.send(self.feel(face.scale * probe)))
+        size, length = jnp.linalg.norm(met.ravel()), jnp.linalg.norm(probe.ravel())
+        scale = jnp.maximum(jnp.max(jnp.abs(diagonal)), size / jnp.where(length > 0, length, 1))
+        least = float(jnp.finfo(x.dtype).eps) ** 0.375 * jnp.where(scale > 0, scale, 1)
         self.respond = face.response(jnp.where(jnp.abs(diagonal) < least, least, diagonal))
 
     def __call__(self, u: Float[Array, " m"]) -> Float[Array, " m"]:
@@ -74,6 +80,12 @@ class AggregateSystem(eqx.Module):
     def mismatch(self, u: Float[Array, " m"], force: Array) -> Float[Array, " m"]:
         """`r - (u + K u)`: what is left of the right side."""
         return self.feel(self.motion(u, force)) - u
+
+    def correct(self, inverse: Float[Array, "m m"], left: Array) -> Array:
+        """The `w` on the face that takes away what is left of the system's right side."""
+        force = -unscaled(self.face, left)
+        u = inverse @ self.mismatch(jnp.zeros(len(inverse), left.dtype), force)
+        return unscaled(self.face, self.motion(u, force))
 
     def inverse(self, size: int, dtype: jnp.dtype) -> Float[Array, "m m"]:
         """The inverse of the system's matrix."""

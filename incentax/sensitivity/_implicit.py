@@ -18,21 +18,28 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import bicgstab, gmres
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from .._checks import require_count, require_positive
-from .._linear import solve
 from ..games import AbstractGame, AggregativeForm
-from ..sets import AbstractFace
 from ._aggregate import AggregateSystem
 from ._base import AbstractSensitivity, Memory, Pullback
+from ._face_system import (
+    Carried,
+    FaceSystem,
+    refined,
+    relative_residual,
+    solve_by_neumann,
+    solve_explicitly,
+    unless_solved,
+    unscaled,
+)
 
 Solver = Literal["auto", "dense", "krylov", "aggregate", "neumann"]
 
-# Up to this many unknowns an explicit matrix is worth its while.
-_DENSE = 200
-# Relative residual beyond which a linear system has no solution.
-_NO_SOLUTION = 1e-2
+# Up to this many unknowns an explicit matrix is worth its while, and up to this many it is made
+# where another solver fails.
+_DENSE, _EXPLICIT = 200, 2000
 
 
 class Implicit(AbstractSensitivity):
@@ -84,7 +91,7 @@ class Implicit(AbstractSensitivity):
         require_count("Implicit", "max_iterations", self.max_iterations)
 
     def memory(self, game: AbstractGame, theta: PyTree, x: Array) -> Memory:
-        form = self._form(game)
+        form = self._form(game, theta, x)
         if form is None:
             return Memory(jnp.zeros(x.size, x.dtype), None)
         size = jax.eval_shape(form.aggregate, theta, x).size
@@ -103,32 +110,32 @@ class Implicit(AbstractSensitivity):
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:
-        form = self._form(game)
+        form = self._form(game, theta, x)
         memory = self.memory(game, theta, x) if memory is None else memory
         computed_value, pull = jax.vjp(game.operator, theta, x)
         operator_value = computed_value if operator_value is None else operator_value
         face = game.strategies(theta).face(x, operator_value, step_size)
-        system = _FaceSystem(face, lambda v: pull(v)[1])
-        right_side = -face.project(face.scale * cotangent)
+        system = FaceSystem(face, lambda v: pull(v)[1])
+        whole = -face.scale * cotangent
+        right_side = face.project(whole)
         if form is not None:
-            cost_scale = jnp.max(jnp.abs(operator_value))
-            reduced = AggregateSystem(form, theta, x, face, cost_scale, adjoint=True)
+            reduced = AggregateSystem(form, theta, x, face, adjoint=True)
             memory = self._solve_reduced(reduced, cotangent, memory, refresh)
-            dx = reduced.motion(memory.solution, cotangent)
-            w = _unscaled(face, dx)
+            w = unscaled(face, reduced.motion(memory.solution, cotangent))
+            if memory.inverse is not None:
+                correct = partial(reduced.correct, memory.inverse)
+                w = refined(system, right_side, w, correct, self._tol(x.dtype))
         else:
-            start = memory.solution.reshape(x.shape)
-            w = face.project(self._solve(system, right_side, start))
-            memory, dx = Memory(w.ravel(), None), face.scale * w
+            w = self._solve(system, right_side, memory.solution.reshape(x.shape))
+            memory = Memory(w.ravel(), None)
+        w = face.project(self._or_explicitly(system, right_side, w))
+        dx = face.scale * w
         theta_cotangent, pulled = pull(dx)
         if game.moves:
-            carried = _Carried(face, x, operator_value)
+            carried = Carried(face, x, operator_value)
             _, pull_carried = jax.vjp(lambda theta: carried(game, theta), theta)
             (theta_cotangent,) = pull_carried((dx, cotangent))
-        # Rounding alone may be left of a cotangent that the face takes nothing of.
-        eps = jnp.finfo(x.dtype).eps
-        least = jnp.sqrt(eps) * jnp.linalg.norm((face.scale * cotangent).ravel())
-        residual = _relative(system.complete(pulled, w) - right_side, right_side, least)
+        residual = relative_residual(system.complete(pulled, w) - right_side, right_side, whole)
         return Pullback(theta_cotangent, residual, face.degenerate, memory)
 
     def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
@@ -160,39 +167,42 @@ class Implicit(AbstractSensitivity):
         value, push = jax.linearize(lambda x: game.operator(theta, x), x)
         # Which face it is does not move; its rows do, where they depend on theta.
         face = game.strategies(theta).face(*jax.lax.stop_gradient((x, value)), 1.0)
-        carried = _Carried(face, x, value)
+        carried = Carried(face, x, value)
         _, (force, brought) = jax.jvp(
             lambda arrays: carried(*eqx.combine(arrays, rest)), (arrays,), (tangent,)
         )
-        form = self._form(game)
+        form = self._form(game, theta, x)
 
         def solve(apply, right_side: Array, *, adjoint: bool) -> Array:
-            w = solve_unchecked(apply, right_side, adjoint=adjoint)
+            w = solve_unchecked(apply, face.project(right_side), adjoint=adjoint)
+            w = w + right_side - face.project(right_side)
             if self.solver == "neumann":
                 return w  # cut off on purpose
             # A system without a solution says that there is no derivative: never zero for that.
-            left, size = (jnp.linalg.norm(v.ravel()) for v in (apply(w) - right_side, right_side))
-            # Of a cotangent that the face takes nothing of, rounding arrives.
-            rounding = jnp.sqrt(jnp.finfo(x.dtype).eps)
-            return jnp.where(left <= jnp.maximum(_NO_SOLUTION * size, rounding), w, jnp.nan)
+            on_face = face.project(right_side)
+            left = relative_residual(face.project(apply(w) - right_side), on_face, right_side)
+            return jnp.where(left <= no_solution(x.dtype), w, jnp.nan)
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
-                return self._solve(apply, right_side, jnp.zeros_like(right_side))
-            cost_scale = jnp.max(jnp.abs(value))
-            reduced = AggregateSystem(form, theta, x, face, cost_scale, adjoint=adjoint)
-            pulled = -_unscaled(face, right_side)
+                w = self._solve(apply, right_side, jnp.zeros_like(right_side))
+                return face.project(self._or_explicitly(apply, right_side, w))
+            reduced = AggregateSystem(form, theta, x, face, adjoint=adjoint)
+            pulled = -unscaled(face, right_side)
             size = jax.eval_shape(form.aggregate, theta, x).size
             start = jnp.zeros(size, x.dtype)
             left = reduced.mismatch(start, pulled)
-            if size <= _DENSE:
-                u = reduced.inverse(size, x.dtype) @ left
-            else:
-                u = self._gmres(reduced, left, start)
-            return _unscaled(face, reduced.motion(u, pulled))
+            inverse = reduced.inverse(size, x.dtype) if size <= _DENSE else None
+            u = self._gmres(reduced, left, start) if inverse is None else inverse @ left
+            w = unscaled(face, reduced.motion(u, pulled))
+            if inverse is not None:
+                correct = partial(reduced.correct, inverse)
+                w = refined(apply, right_side, w, correct, self._tol(x.dtype))
+            return face.project(self._or_explicitly(apply, right_side, w))
 
+        # What the face does not keep of the right side shows how large rounding is in what it does.
         w = jax.lax.custom_linear_solve(
-            _FaceSystem(face, push),
+            FaceSystem(face, push),
             -face.project(face.scale * force),
             solve=partial(solve, adjoint=False),
             transpose_solve=partial(solve, adjoint=True),
@@ -200,27 +210,35 @@ class Implicit(AbstractSensitivity):
         # A lane without a strategy has no derivative in anything.
         unknown = jnp.where(jnp.all(jnp.isfinite(x)), 0, jnp.nan).astype(x.dtype)
         moved = sum(jnp.sum(leaf).astype(x.dtype) for leaf in jax.tree.leaves(tangent))
-        return brought + face.scale * face.project(w) + unknown * moved
+        return brought + face.scale * w + unknown * moved
 
     def _solve(self, system: Callable, right_side: Array, start: Array) -> Array:
         """`w` of the system on the face, whatever the game."""
         if self.solver == "neumann":
-            return _neumann(system, right_side, self.max_iterations)
+            return solve_by_neumann(system, right_side, self.max_iterations)
         if self._explicit(right_side.size):
-            eye = jnp.eye(right_side.size, dtype=right_side.dtype)
-            columns = jax.vmap(system)(eye.reshape(-1, *right_side.shape))
-            matrix = columns.reshape(eye.shape).T
-            return solve(matrix, right_side.ravel()).reshape(right_side.shape)
+            return solve_explicitly(system, right_side)
         return self._gmres(system, right_side, start)
 
-    def _form(self, game: AbstractGame) -> AggregativeForm | None:
+    def _or_explicitly(self, system: Callable, right_side: Array, w: Array) -> Array:
+        """`w`, or the answer of the next solver where "auto" may choose one and this one failed."""
+        if self.solver != "auto" or self._explicit(w.size) or w.size > _EXPLICIT:
+            return w
+        least = no_solution(w.dtype) * jnp.linalg.norm(right_side.ravel())
+        return unless_solved(system, right_side, w, least)
+
+    def _form(self, game: AbstractGame, theta: PyTree, x: Array) -> AggregativeForm | None:
         form = game.aggregative_form
         if self.solver == "aggregate" and form is None:
             raise ValueError(
                 "`Implicit(solver='aggregate')` needs an aggregative game, got "
                 f"{type(game).__name__}"
             )
-        return form if self.solver in ("auto", "aggregate") else None
+        if form is None or self.solver not in ("auto", "aggregate"):
+            return None
+        # An aggregate that is as large as x is no help.
+        small = 2 * jax.eval_shape(form.aggregate, theta, x).size <= x.size
+        return form if small or self.solver == "aggregate" else None
 
     def _explicit(self, unknowns: int) -> bool:
         return self.solver == "dense" or (self.solver == "auto" and unknowns <= _DENSE)
@@ -279,55 +297,9 @@ class Implicit(AbstractSensitivity):
         return Memory(start + correction, inverse)
 
 
-class _FaceSystem(eqx.Module):
-    """`w -> P (S J S + R) P w + (1 - P) w` for `J = ∂F/∂x` or its transpose."""
-
-    face: AbstractFace
-    apply: Callable[[Array], Array]
-
-    def __call__(self, w: Array) -> Array:
-        on_face = self.face.project(w)
-        return self.complete(self.apply(self.face.scale * on_face), on_face) + w - on_face
-
-    def complete(self, applied: Array, w: Array) -> Array:
-        """The system at a `w` on the face whose `J S w` is known."""
-        return self.face.project(self.face.scale * applied + self.face.relaxation * w)
-
-
-class _Carried(eqx.Module):
-    """What moves of itself with `theta`: the force at `x`, and `x` with its constraints."""
-
-    face: AbstractFace
-    x: Array
-    operator_value: Array
-
-    def __call__(self, game: AbstractGame, theta: PyTree) -> tuple[Array, Array]:
-        constraints = game.strategies(theta).constraints(self.x)
-        at, force = self.face.carry(constraints, self.x, self.operator_value)
-        return game.operator(theta, at) + force, at
-
-
-def _unscaled(face: AbstractFace, dx: Array) -> Array:
-    return jnp.where(face.scale > 0, dx / jnp.where(face.scale > 0, face.scale, 1), 0)
-
-
-def _neumann(system: Callable, right_side: Array, terms: int) -> Array:
-    """`beta sum_j (1 - beta A)^j b` over `terms` terms, `beta` below the inverse of `||A||`."""
-
-    def grow(v, _):
-        v = system(v)
-        size = jnp.linalg.norm(v)
-        return v / jnp.where(size > 0, size, 1), size
-
-    # Power iteration from a start that favours no direction.
-    start = jnp.cos(jnp.arange(right_side.size, dtype=right_side.dtype)).reshape(right_side.shape)
-    _, sizes = jax.lax.scan(grow, start / jnp.linalg.norm(start), length=20)
-    beta = 0.9 / jnp.max(sizes[5:])
-
-    def add(w, _):
-        return w + beta * (right_side - system(w)), None
-
-    return jax.lax.scan(add, jnp.zeros_like(right_side), length=terms)[0]
+def no_solution(dtype: jnp.dtype) -> float:
+    """Relative residual beyond which a linear system has no solution."""
+    return float(jnp.finfo(dtype).eps) ** 0.5
 
 
 def Neumann(terms: int) -> Implicit:
@@ -348,9 +320,3 @@ def Neumann(terms: int) -> Implicit:
         [1.998 3.996] 0.001
     """
     return Implicit("neumann", max_iterations=require_count("Neumann", "terms", terms))
-
-
-def _relative(residual: Array, right_side: Array, least: Array) -> Float[Array, ""]:
-    size, reference = jnp.linalg.norm(residual.ravel()), jnp.linalg.norm(right_side.ravel())
-    reference = jnp.maximum(reference, least)
-    return jnp.where(reference > 0, size / jnp.where(reference > 0, reference, 1), size)

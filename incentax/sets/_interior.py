@@ -212,19 +212,24 @@ def interior_step(linearise, operator, constraints, box, now, target=None) -> In
         step = direction(target, target, target)
     length = jnp.where(longest(step) >= 1, 1.0, 0.995 * longest(step))
 
-    def merit(at: InteriorPoint, value):
-        left = jnp.concatenate(_mismatch(constraints, box, at, value))
-        return jnp.linalg.norm(left) + _distance(constraints, box, at, aim)
+    def merits_of(at: InteriorPoint, value):
+        missed = jnp.linalg.norm(jnp.concatenate(_mismatch(constraints, box, at, value)))
+        return missed, _distance(constraints, box, at, aim)
 
     def along(share):
         reached = moved(step, share * length)
-        return reached, merit(reached, operator(reached.point.x))
+        return reached, merits_of(reached, operator(reached.point.x))
 
-    reached, merits = jax.vmap(along)(jnp.asarray(LENGTHS, x.dtype))
-    before = merit(now, value)
-    fine = merits <= before
+    shares = jnp.asarray(LENGTHS, x.dtype)
+    reached, (missed, away) = jax.vmap(along)(shares)
+    missed_before, away_before = merits_of(now, value)
+    fine = missed + away <= missed_before + away_before
+    # From a start that misses the equations by far, products rise first: where that leaves only
+    # tiny steps, one counts that takes its share of what is missed away.
+    closer = missed <= (1 - 0.5 * shares * length) * missed_before
+    fine = jnp.where(jnp.any(fine[:-1]), fine, fine | (closer & (away <= 100 * away_before)))
     # The longest length that does not make things worse, else the one that does least harm.
-    merits = jnp.where(jnp.isfinite(merits), merits, jnp.inf)
+    merits = jnp.where(jnp.isfinite(missed + away), missed + away, jnp.inf)
     chosen = jnp.where(jnp.any(fine), jnp.argmax(fine), jnp.argmin(merits))
     return jax.tree.map(lambda leaf: leaf[chosen], reached)
 

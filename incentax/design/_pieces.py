@@ -1,0 +1,264 @@
+"""Sequential quadratic steps in `(theta, x, y, z)` on a piece, where `x` need not be unique.
+
+On a piece it is chosen which side of every pair is zero; the others stay positive. Every step ends
+at an exact equilibrium. Where no step on a piece is of use the linear program over the pairs with
+both sides zero decides whether the point is B-stationary, and names the next piece if it is not.
+Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Methods and Software* 22
+(2007). On the host: a few compiled functions of the problem, the rest is numpy and scipy.
+"""
+
+from dataclasses import dataclass, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from ..sets import LinearConstraints
+from ._b_stationarity import decide, Descent, linearise, Linearised
+from ._lower_level import LowerLevel
+
+_STEPS, _PIECES, _LENGTHS = 60, 40, 8
+
+
+@dataclass
+class Place:
+    """An incentive, its equilibrium with multipliers, and what is known of it to first order."""
+
+    theta: np.ndarray
+    packed: np.ndarray
+    at: Linearised
+
+    @property
+    def objective(self) -> float:
+        """The designer's."""
+        return float(self.at.objective)
+
+
+@dataclass
+class Walk:
+    """Where the steps ended, what the last linear program says of it, and a row for every step.
+
+    `rows`: objective, norm of its gradient, length of the step.
+    """
+
+    place: Place
+    descent: Descent
+    rows: list[tuple[float, float, float]]
+
+
+@eqx.filter_jit
+def _settled(level: LowerLevel, theta: Array, near: Array) -> tuple[Array, Array]:
+    point, value = level.settle(theta, near.reshape(level.x.shape))
+    return ravel_pytree(point)[0], value
+
+
+@eqx.filter_jit
+def _bent(
+    level: LowerLevel, both: Float[Array, " u"], sign: Array, weights: tuple[Array, Array, Array]
+) -> Float[Array, "u u"]:
+    """Second derivatives of the objective plus the weighted conditions."""
+    p = both.size - level.x.size - level.rows
+    p = p - level.constraints(ravel_pytree(level.like)[0]).inequality_level.size
+
+    def lagrangian(both: Array) -> Array:
+        at = level.pairs(both[:p], both[p:], sign)
+        slack, multiplier, missed = weights
+        conditions = slack @ at.slack + multiplier @ at.multiplier + missed @ at.missed
+        return level.value(both[:p], both[p:]) + conditions
+
+    return jax.hessian(lagrangian)(both)
+
+
+def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | None:
+    """The exact equilibrium at `theta` nearest to a strategy, if there is one."""
+    theta = jnp.asarray(theta, level.x.dtype)
+    packed, value = _settled(level, theta, jnp.asarray(near, level.x.dtype))
+    if not np.isfinite(value):
+        return None
+    at = jax.tree.map(np.asarray, linearise(level, theta, packed))
+    return Place(np.asarray(theta), np.asarray(packed), at)
+
+
+def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
+    """Downhill from piece to piece in at most so many steps, until no neighbour descends."""
+    active, rows = place.at.active & ~place.at.degenerate, []
+    descent = Descent("undecided", np.nan)
+
+    def move(reached: Place, piece: np.ndarray) -> np.ndarray:
+        length = np.linalg.norm(reached.theta - place.theta)
+        gradient = gradient_on(reached, np.where(reached.at.degenerate, piece, reached.at.active))
+        rows.append((reached.objective, float(np.linalg.norm(gradient)), float(length)))
+        return np.where(reached.at.degenerate, piece, reached.at.active)
+
+    for _ in range(_PIECES):
+        while len(rows) < most:
+            reached, last = _step(level, place, active, incentives)
+            if reached is None:
+                break
+            active, place = move(reached, active), reached
+            if last:
+                break
+        descent = decide(place.at, incentives, place.theta)
+        if descent.verdict != "no" or len(rows) >= most:
+            break
+        reached = _along(level, place, descent, incentives)
+        if reached is None:  # no length of it shows in the objective
+            descent = replace(descent, verdict="yes", direction=None, active=None)
+            break
+        assert descent.active is not None
+        active, place = move(reached, descent.active), reached
+    return Walk(place, descent, rows)
+
+
+def gradient_on(place: Place, active: np.ndarray) -> np.ndarray:
+    """The gradient of the objective on a piece; of several motions of `x` the shortest one."""
+    at, p = place.at, len(place.theta)
+    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
+    zero = np.concatenate([own, at.missed_slopes]) * at.unit
+    adjoint = np.linalg.lstsq(zero[:, p:].T, at.slope[p:] * at.unit[p:], rcond=1e-12)[0]
+    return at.slope[:p] - adjoint @ (zero[:, :p] / at.unit[:p])
+
+
+def _along(
+    level: LowerLevel, place: Place, descent: Descent, incentives: LinearConstraints
+) -> Place | None:
+    """The first of ever shorter steps along a direction that is worth a tenth of its promise."""
+    d, p = descent.direction, len(place.theta)
+    assert d is not None
+    slope = float(place.at.slope @ d)
+    towards = incentives.inequality @ d[:p]
+    room = np.maximum(incentives.inequality_level - incentives.inequality @ place.theta, 0)
+    longest = np.min(room[towards > 0] / towards[towards > 0], initial=1.0)
+    for length in longest * 10.0 ** -np.arange(0.0, 6.5, 0.5):
+        theta = _inside(place.theta + length * d[:p], incentives)
+        near = place.packed[: level.x.size] + length * d[p : p + level.x.size]
+        reached = arrive(level, theta, near)
+        least = max(-0.1 * length * slope, _rounding(place))
+        if reached is not None and reached.objective < place.objective - least:
+            return reached
+    return None
+
+
+def _step(
+    level: LowerLevel, place: Place, active: np.ndarray, incentives: LinearConstraints
+) -> tuple[Place | None, bool]:
+    """The next equilibrium on the piece, `None` where the piece offers nothing; whether it is the
+    last one: so near to the optimum that the objective cannot tell."""
+    direction, promised = _quadratic_direction(level, place, active, incentives)
+    p, size = len(place.theta), level.x.size
+    last = not promised > 10 * _rounding(place)
+    for length in 0.3 ** np.arange(1 if last else _LENGTHS):
+        theta = _inside(place.theta + length * direction[:p], incentives)
+        near = place.packed[:size] + length * direction[p : p + size]
+        reached = arrive(level, theta, near)
+        least = -_rounding(place) if last else 1e-3 * length * promised
+        if reached is not None and reached.objective < place.objective - least:
+            return reached, last
+    return None, last
+
+
+def _quadratic_direction(
+    level: LowerLevel, place: Place, active: np.ndarray, incentives: LinearConstraints
+) -> tuple[np.ndarray, float]:
+    """The step of `u` by a quadratic model on the piece, and the decrease that it promises."""
+    at, unit, p = place.at, place.at.unit, len(place.theta)
+    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
+    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes)
+    room = np.maximum(np.where(active, at.multiplier, at.slack), 0)
+    kept = at.two_sided & ~at.fixed
+    padded = np.zeros((len(incentives.equality_level), len(unit)))
+    padded[:, :p] = np.asarray(incentives.equality.dense(jnp.float64))
+    zero = np.concatenate([own, at.missed_slopes, padded]) * unit
+    tangent = _null_space(zero)
+    # `rows t >= -room`: the pairs, then the incentive set.
+    eye = np.eye(p, len(unit)) * unit
+    walls = np.zeros((len(incentives.inequality_level), len(unit)))
+    walls[:, :p] = -incentives.inequality * unit[:p]
+    to_walls = incentives.inequality_level - incentives.inequality @ place.theta
+    above, below = place.theta - incentives.lower, incentives.upper - place.theta
+    rows = np.concatenate([(other * unit)[kept], eye, -eye, walls]) @ tangent
+    rooms = np.concatenate([room[kept], above, below, np.maximum(to_walls, 0)])
+    finite = np.isfinite(rooms)
+    rows, rooms = rows[finite], np.maximum(rooms[finite], 0)
+    slope = at.slope * unit
+    weights = np.zeros(len(rows))
+    direction, promised = np.zeros(len(unit)), 0.0
+    for _ in range(2):  # the curvature of the Lagrangian needs its multipliers
+        hessian = _hessian(level, place, active, zero, rows, weights, kept, other)
+        gradient = slope @ tangent
+        t, weights = _least_quadratic(gradient, tangent.T @ hessian @ tangent, rows, rooms)
+        direction = unit * (tangent @ t)
+        promised = -float(at.slope @ direction)
+        if not np.any(weights > 0):
+            break
+    return direction, promised
+
+
+def _hessian(level, place, active, zero, rows, weights, kept, other) -> np.ndarray:
+    """Of the Lagrangian, in units of every unknown."""
+    at, unit, pairs = place.at, place.at.unit, len(active)
+    bears = np.zeros(pairs)
+    bears[np.flatnonzero(kept)] = weights[: kept.sum()]
+    left = at.slope * unit - bears @ (other * unit)
+    along = np.linalg.lstsq(zero.T, -left, rcond=1e-12)[0]
+    slack = np.where(active, along[:pairs], -bears)
+    multiplier = np.where(active, -bears, along[:pairs])
+    missed = along[pairs : pairs + len(at.missed_slopes)]
+    both = jnp.concatenate([place.theta, place.packed])
+    hessian = np.asarray(_bent(level, both, at.sign, (slack, multiplier, missed)))
+    return unit[:, None] * hessian * unit[None, :]
+
+
+def _null_space(rows: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of what the rows leave."""
+    size = np.abs(rows).max(axis=1, initial=0.0)
+    rows = rows / np.where(size > 0, size, 1)[:, None]
+    _, values, right = np.linalg.svd(rows, full_matrices=True)
+    rank = int(np.sum(values > 1e-10 * max(values.max(initial=0.0), 1e-300)))
+    return right[rank:].T
+
+
+def _least_quadratic(
+    gradient: np.ndarray, hessian: np.ndarray, rows: np.ndarray, rooms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`argmin g't + t'Ht/2` with `rows t >= -rooms`, and the multipliers.
+
+    `H` is made convex first. By non-negative least squares: C. L. Lawson and R. J. Hanson,
+    *Solving Least Squares Problems* (1974), chapter 23.
+    """
+    import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
+
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    # No step is longer than ten times the unit of what moves.
+    least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-300)
+    root = np.sqrt(np.maximum(np.abs(values), least))
+    back = vectors / root[None, :]  # t = back @ (y - image)
+    image = back.T @ gradient
+    sides = rows @ back
+    level = -rooms + sides @ image
+    size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)
+    sides, level = sides / size[:, None], level / size
+    system = np.concatenate([sides.T, level[None, :]])
+    aim = np.zeros(len(system))
+    aim[-1] = 1
+    try:
+        found, _ = scipy.optimize.nnls(system, aim)
+    except RuntimeError:  # its steps are used up
+        return np.zeros(len(gradient)), np.zeros(len(rows))
+    left = aim - system @ found
+    if not left[-1] > 1e-14:
+        return np.zeros(len(gradient)), np.zeros(len(rows))
+    return back @ (-left[:-1] / left[-1] - image), found / left[-1] / size
+
+
+def _inside(theta: np.ndarray, incentives: LinearConstraints) -> np.ndarray:
+    return np.clip(theta, incentives.lower, incentives.upper)
+
+
+def _rounding(place: Place) -> float:
+    """What cannot be told from zero in the objective."""
+    eps = float(np.finfo(place.theta.dtype).eps)
+    return 10 * eps * max(abs(place.objective), 1e-300)
