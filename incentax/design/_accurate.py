@@ -16,13 +16,16 @@ from ._b_stationarity import unit_of
 from ._examine import examine
 from ._lower_level import LowerLevel
 from ._pieces import arrive, gradient_on, Walk, walk
-from ._pivot import is_pivotable, pivot
+from ._pivot import is_pivotable, pivot, unknowns
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
 from ._selection import design_selected
 from ._smoothed import is_smoothable
 from ._solution import DesignSolution, History, raise_unless_designed
+
+# Up to this many incentives, strategies and constraints in all steps are taken on pieces.
+_MOST_WALKED = 2500
 
 
 def design_accurately(
@@ -61,7 +64,8 @@ def design_accurately(
     pivotable = entropic is not True and is_pivotable(problem, theta, x)
     how = _How(steps, starts, smooth, pivotable, entropic)
     solution = None
-    if pivotable and not is_traced(problem, theta, x, key):
+    walkable = entropic is not True and unknowns(problem, theta, x) <= _MOST_WALKED
+    if walkable and not is_traced(problem, theta, x, key):
         ends = _search_from_starts(problem, theta, x, key, how)
         solution = _walk_from_ends(problem, theta, x, ends, steps)
     if solution is None:

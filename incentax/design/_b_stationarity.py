@@ -12,7 +12,7 @@ Kirches, Larson, Leyffer, Manns, *SIAM Journal on Optimization* 32 (2022). Solve
 B, with HiGHS for the linear programs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import equinox as eqx
@@ -25,7 +25,9 @@ from ..sets import LinearConstraints
 from ._lower_level import LowerLevel, size_of, ZERO
 
 # Relative decrease that counts as none, and linear programs at most.
-_NONE, _PROGRAMS = 1e-5, 300
+_NONE, _PROGRAMS = 1e-5, 60
+# Of the integer program that follows, where these do not decide.
+_SECONDS = 20.0
 # Of an answer to a unit of the incentive.
 _LONGEST = 100.0
 
@@ -130,9 +132,17 @@ def decide(found: Linearised, incentives: LinearConstraints, theta: np.ndarray) 
     pairs = np.flatnonzero(at.degenerate)
     slack_rows = at.slack_slopes[pairs] * at.unit
     multiplier_rows = at.multiplier_slopes[pairs] * at.unit
+    undecided = Descent("undecided", np.nan)
+
+    def descent(sides: np.ndarray, d: np.ndarray, bound: float) -> Descent:
+        slack, multiplier = slack_rows @ d, multiplier_rows @ d
+        active = np.where(at.degenerate, False, at.active) | at.fixed
+        active[pairs] = np.where(sides == 0, slack <= multiplier, sides > 0)
+        return Descent("no", bound, d * at.unit, active)
+
     # Of every node: which side is zero, 1 the slack, -1 the multiplier, 0 either.
     nodes = [np.zeros(len(pairs), int)]
-    least, solved, ambiguous = 0.0, 0, False
+    least, solved, ambiguous, whole = 0.0, 0, False, 0.0
     while nodes and solved < _PROGRAMS:
         sides = nodes.pop()
         answer = program.solve(slack_rows, multiplier_rows, sides)
@@ -140,6 +150,7 @@ def decide(found: Linearised, incentives: LinearConstraints, theta: np.ndarray) 
         if answer is None:
             continue
         d, change, parts = answer
+        whole = max(whole, parts)
         bound = change / max(parts + abs(float(at.objective)), 1e-300)
         if change >= -_NONE * parts:
             least = min(least, bound)
@@ -150,18 +161,26 @@ def decide(found: Linearised, incentives: LinearConstraints, theta: np.ndarray) 
             if np.abs(d[: program.p]).max(initial=0.0) < 1e-9:
                 ambiguous = True  # the objective asks for more than an equilibrium determines
                 continue
-            active = np.where(at.degenerate, False, at.active) | at.fixed
-            active[pairs] = np.where(sides == 0, slack <= multiplier, sides > 0)
-            return Descent("no", bound, d * at.unit, active)
+            return descent(sides, d, bound)
         worst = int(np.argmax(both))
         first = 1 if slack[worst] < multiplier[worst] else -1
         for side in (-first, first):
             child = sides.copy()
             child[worst] = side
             nodes.append(child)
-    if nodes or program.failed or ambiguous:
-        return Descent("undecided", np.nan, ambiguous=ambiguous)
-    return Descent("yes", least)
+    if ambiguous or program.failed:
+        return replace(undecided, ambiguous=ambiguous)
+    if not nodes:
+        return Descent("yes", least)
+    sides, change = program.choose(slack_rows, multiplier_rows, -_NONE * whole)
+    if sides is None:
+        bound = change / max(whole + abs(float(at.objective)), 1e-300)
+        return Descent("yes", min(bound, 0.0)) if np.isfinite(change) else undecided
+    answer = program.solve(slack_rows, multiplier_rows, sides)
+    if answer is None or answer[1] >= -_NONE * answer[2]:
+        return undecided
+    d, change, parts = answer
+    return descent(sides, d, change / max(parts + abs(float(at.objective)), 1e-300))
 
 
 class _Program:
@@ -209,12 +228,53 @@ class _Program:
         if answer.x is None:
             self.failed |= answer.status != 2
             return None
-        d = np.asarray(answer.x)
-        products = self.slope * d
-        return d, float(products.sum()), float(np.abs(products).sum())
+        products = self.slope * np.asarray(answer.x)
+        return np.asarray(answer.x), float(products.sum()), float(np.abs(products).sum())
+
+    def choose(
+        self, slack: np.ndarray, multiplier: np.ndarray, none: float
+    ) -> tuple[np.ndarray | None, float]:
+        """The same as one integer program: the sides of a descent, or `None` and a lower bound.
+
+        The bound is NaN where neither was found in time.
+        """
+        import scipy.optimize as so  # noqa: PLC0415 (half a second, for kinks alone)
+
+        number, size = len(slack), len(self.slope)
+        reach = np.array([max(abs(low), high) for low, high in self.bounds])
+        slack, multiplier = _in_rows(slack, keep=True), _in_rows(multiplier, keep=True)
+        most = np.diag(np.abs(slack) @ reach), np.diag(np.abs(multiplier) @ reach)
+        zero = np.zeros((number, number))
+        scale = max(np.abs(self.slope).max(), 1e-300)
+        rules = [
+            so.LinearConstraint(np.hstack([self.equal, np.zeros((len(self.equal), number))]), 0, 0),
+            so.LinearConstraint(np.hstack([self.least, np.zeros((len(self.least), number))]), 0),
+            so.LinearConstraint(np.hstack([slack, zero]), 0),
+            so.LinearConstraint(np.hstack([multiplier, zero]), 0),
+            # An integer of 1 lets the slack be positive, one of 0 the multiplier.
+            so.LinearConstraint(np.hstack([slack, -most[0]]), -np.inf, 0),
+            so.LinearConstraint(np.hstack([multiplier, most[1]]), -np.inf, np.diag(most[1])),
+        ]
+        low, high = np.array(self.bounds).T
+        answer = so.milp(
+            np.append(self.slope / scale, np.zeros(number)),
+            integrality=np.append(np.zeros(size), np.ones(number)),
+            bounds=so.Bounds(np.append(low, np.zeros(number)), np.append(high, np.ones(number))),
+            constraints=[rule for rule in rules if rule.A.shape[0]],
+            options={"time_limit": _SECONDS, "mip_rel_gap": 0.3},
+        )
+        bound = getattr(answer, "mip_dual_bound", None)
+        bound = np.nan if bound is None else bound * scale
+        if bound >= none:
+            return None, bound
+        if answer.x is None or answer.fun * scale >= none:
+            return None, np.nan
+        return np.where(answer.x[size:] > 0.5, -1, 1), answer.fun * scale
 
 
-def _in_rows(rows: np.ndarray) -> np.ndarray:
-    """Every row by its largest entry; none that is zero."""
+def _in_rows(rows: np.ndarray, keep: bool = False) -> np.ndarray:
+    """Every row by its largest entry; none that is zero, unless they are to be kept."""
     size = np.abs(rows).max(axis=1, initial=0.0)
+    if keep:
+        return rows / np.where(size > 0, size, 1)[:, None]
     return rows[size > 0] / size[size > 0, None]

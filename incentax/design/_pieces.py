@@ -7,7 +7,7 @@ Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Meth
 (2007). On the host: a few compiled functions of the problem, the rest is numpy and scipy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import equinox as eqx
 import jax
@@ -19,8 +19,12 @@ from jaxtyping import Array, Float
 from ..sets import LinearConstraints
 from ._b_stationarity import decide, Descent, linearise, Linearised
 from ._lower_level import LowerLevel
+from ._tangent import Equations
 
-_STEPS, _PIECES, _LENGTHS = 60, 40, 8
+# Pieces that are walked to, and lengths of a step on one, at most.
+_PIECES, _LENGTHS = 60, 8
+# Pairs that are forced, times the square of the number of unknowns.
+_TRIALS = 8_000_000
 
 
 @dataclass
@@ -83,43 +87,94 @@ def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | No
 
 
 def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
-    """Downhill from piece to piece in at most so many steps, until no neighbour descends."""
+    """Downhill from piece to piece in at most so many steps, until no neighbour descends.
+
+    Then pieces that are no neighbours are tried: every pair in turn is forced to its other side.
+    """
     active, rows = place.at.active & ~place.at.degenerate, []
     descent = Descent("undecided", np.nan)
+    trials = _Trials(min(_TRIALS // len(place.at.unit) ** 2, 4 * len(active)))
 
     def move(reached: Place, piece: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(reached.theta - place.theta)
-        gradient = gradient_on(reached, np.where(reached.at.degenerate, piece, reached.at.active))
+        piece = np.where(reached.at.degenerate, piece, reached.at.active)
+        gradient = gradient_on(reached, piece)
         rows.append((reached.objective, float(np.linalg.norm(gradient)), float(length)))
-        return np.where(reached.at.degenerate, piece, reached.at.active)
+        return piece
 
     for _ in range(_PIECES):
-        while len(rows) < most:
+        last = False
+        while len(rows) < most and not last:
             reached, last = _step(level, place, active, incentives)
             if reached is None:
                 break
             active, place = move(reached, active), reached
-            if last:
-                break
         descent = decide(place.at, incentives, place.theta)
-        if descent.verdict != "no" or len(rows) >= most:
-            break
-        reached = _along(level, place, descent, incentives)
-        if reached is None:  # no length of it shows in the objective
+        reached = None
+        if len(rows) < most and descent.verdict == "no":
+            assert descent.active is not None
+            reached, piece = _along(level, place, descent, incentives), descent.active
+        if reached is None and descent.verdict == "no" and len(rows) < most:
+            # No length of it shows in the objective.
             descent = replace(descent, verdict="yes", direction=None, active=None)
+        if reached is None and len(rows) < most:
+            reached, piece = _forced(level, place, active, incentives, trials)
+        if reached is None:
             break
-        assert descent.active is not None
-        active, place = move(reached, descent.active), reached
+        active, place = move(reached, piece), reached
     return Walk(place, descent, rows)
+
+
+@dataclass
+class _Trials:
+    """How many pairs may still be forced, which were, and whether one was of use since."""
+
+    budget: int
+    forced: set[int] = field(default_factory=set)
+    gained: bool = False
+
+
+def _forced(
+    level: LowerLevel,
+    place: Place,
+    active: np.ndarray,
+    incentives: LinearConstraints,
+    trials: _Trials,
+) -> tuple[Place | None, np.ndarray]:
+    """A better place on a piece on which one pair has changed sides, the nearest pairs first; and
+    the piece. Pairs that were forced wait for the others."""
+    at, p, size = place.at, len(place.theta), level.x.size
+    far = np.where(active, at.multiplier, at.slack)
+    pairs = np.flatnonzero(at.two_sided & ~at.fixed)
+    if trials.gained and trials.forced.issuperset(pairs):
+        trials.forced, trials.gained = set(), False
+    for pair in pairs[np.argsort(far[pairs], kind="stable")]:
+        if pair in trials.forced or not trials.budget:
+            continue
+        trials.budget -= 1
+        trials.forced.add(int(pair))
+        piece = active.copy()
+        piece[pair] = ~piece[pair]
+        direction, promised = _quadratic_direction(level, place, piece, incentives)
+        if not promised > 10 * _rounding(place):
+            continue
+        theta = _inside(place.theta + direction[:p], incentives)
+        reached = arrive(level, theta, place.packed[:size] + direction[p : p + size])
+        least = max(1e-9 * abs(place.objective), 10 * _rounding(place))
+        if reached is not None and reached.objective < place.objective - least:
+            trials.gained = True
+            return reached, piece
+    return None, active
 
 
 def gradient_on(place: Place, active: np.ndarray) -> np.ndarray:
     """The gradient of the objective on a piece; of several motions of `x` the shortest one."""
     at, p = place.at, len(place.theta)
     own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
-    zero = np.concatenate([own, at.missed_slopes]) * at.unit
-    adjoint = np.linalg.lstsq(zero[:, p:].T, at.slope[p:] * at.unit[p:], rcond=1e-12)[0]
-    return at.slope[:p] - adjoint @ (zero[:, :p] / at.unit[:p])
+    zero = np.concatenate([own, at.missed_slopes])
+    # In units of the unknowns, so that ranks can be told.
+    adjoint = Equations(zero[:, p:] * at.unit[p:]).multipliers(at.slope[p:] * at.unit[p:])
+    return at.slope[:p] + adjoint @ zero[:, :p]
 
 
 def _along(
@@ -163,62 +218,83 @@ def _step(
 def _quadratic_direction(
     level: LowerLevel, place: Place, active: np.ndarray, incentives: LinearConstraints
 ) -> tuple[np.ndarray, float]:
-    """The step of `u` by a quadratic model on the piece, and the decrease that it promises."""
+    """The step of `u` by a quadratic model on the piece, and the decrease that it promises.
+
+    What is not zero yet of the side that the piece holds at zero goes away with the step.
+    """
     at, unit, p = place.at, place.at.unit, len(place.theta)
     own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
-    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes)
-    room = np.maximum(np.where(active, at.multiplier, at.slack), 0)
-    kept = at.two_sided & ~at.fixed
+    missed = np.where(active, at.slack, at.multiplier)
+    missed[(active & at.active) | (~active & at.idle) | at.fixed] = 0
     padded = np.zeros((len(incentives.equality_level), len(unit)))
     padded[:, :p] = np.asarray(incentives.equality.dense(jnp.float64))
-    zero = np.concatenate([own, at.missed_slopes, padded]) * unit
-    tangent = _null_space(zero)
-    # `rows t >= -room`: the pairs, then the incentive set.
-    eye = np.eye(p, len(unit)) * unit
-    walls = np.zeros((len(incentives.inequality_level), len(unit)))
-    walls[:, :p] = -incentives.inequality * unit[:p]
-    to_walls = incentives.inequality_level - incentives.inequality @ place.theta
-    above, below = place.theta - incentives.lower, incentives.upper - place.theta
-    rows = np.concatenate([(other * unit)[kept], eye, -eye, walls]) @ tangent
-    rooms = np.concatenate([room[kept], above, below, np.maximum(to_walls, 0)])
-    finite = np.isfinite(rooms)
-    rows, rooms = rows[finite], np.maximum(rooms[finite], 0)
+    rows = np.concatenate([own, at.missed_slopes, padded]) * unit
+    equations = Equations(rows)
+    tangent, first = equations.basis(), np.zeros(len(unit))
+    if np.any(missed):
+        first = equations.onto(np.append(-missed, np.zeros(len(rows) - len(missed))))
+    walls = _walls(place, active, incentives)
+    rows, rooms = walls.rows @ tangent, walls.rooms + walls.rows @ first
     slope = at.slope * unit
-    weights = np.zeros(len(rows))
-    direction, promised = np.zeros(len(unit)), 0.0
+    weights, direction, promised = np.zeros(len(rows)), np.zeros(len(unit)), 0.0
     for _ in range(2):  # the curvature of the Lagrangian needs its multipliers
-        hessian = _hessian(level, place, active, zero, rows, weights, kept, other)
-        gradient = slope @ tangent
-        t, weights = _least_quadratic(gradient, tangent.T @ hessian @ tangent, rows, rooms)
-        direction = unit * (tangent @ t)
-        promised = -float(at.slope @ direction)
+        hessian = _hessian(level, place, active, equations, walls.borne(weights))
+        bent, gradient = tangent.T @ hessian @ tangent, (slope + hessian @ first) @ tangent
+        t, weights = _least_quadratic(gradient, bent, rows, rooms)
+        d = first + tangent @ t
+        direction, promised = unit * d, -float(slope @ d)
+        if np.any(missed):
+            promised -= float(d @ hessian @ d) / 2
         if not np.any(weights > 0):
             break
     return direction, promised
 
 
-def _hessian(level, place, active, zero, rows, weights, kept, other) -> np.ndarray:
-    """Of the Lagrangian, in units of every unknown."""
+@dataclass
+class _Walls:
+    """`rows d >= -rooms`, `d` in units of `u`: the pairs' other sides, then the incentive set."""
+
+    rows: np.ndarray
+    rooms: np.ndarray
+    pairs: np.ndarray  # of every pair its row, or -1
+
+    def borne(self, weights: np.ndarray) -> np.ndarray:
+        """The weights of the rows, a number a pair."""
+        return (
+            np.where(self.pairs >= 0, weights[self.pairs], 0) if len(weights) else 0.0 * self.pairs
+        )
+
+
+def _walls(place: Place, active: np.ndarray, incentives: LinearConstraints) -> _Walls:
+    at, unit, p = place.at, place.at.unit, len(place.theta)
+    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes) * unit
+    room = np.where(active, at.multiplier, at.slack)
+    kept = at.two_sided & ~at.fixed
+    eye = np.eye(p, len(unit)) * unit
+    more = np.zeros((len(incentives.inequality_level), len(unit)))
+    more[:, :p] = -incentives.inequality * unit[:p]
+    to_more = incentives.inequality_level - incentives.inequality @ place.theta
+    above, below = place.theta - incentives.lower, incentives.upper - place.theta
+    rooms = np.concatenate([room[kept], above, below, to_more])
+    finite = np.isfinite(rooms)
+    rows = np.concatenate([other[kept], eye, -eye, more])[finite]
+    pairs = np.where(kept, np.cumsum(kept) - 1, -1)
+    return _Walls(rows, np.maximum(rooms[finite], 0), pairs)
+
+
+def _hessian(
+    level: LowerLevel, place: Place, active: np.ndarray, equations: Equations, borne: np.ndarray
+) -> np.ndarray:
+    """Of the Lagrangian, in units of every unknown; `borne` by the other sides of the pairs."""
     at, unit, pairs = place.at, place.at.unit, len(active)
-    bears = np.zeros(pairs)
-    bears[np.flatnonzero(kept)] = weights[: kept.sum()]
-    left = at.slope * unit - bears @ (other * unit)
-    along = np.linalg.lstsq(zero.T, -left, rcond=1e-12)[0]
-    slack = np.where(active, along[:pairs], -bears)
-    multiplier = np.where(active, -bears, along[:pairs])
+    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes) * unit
+    along = equations.multipliers(at.slope * unit - borne @ other)
+    slack = np.where(active, along[:pairs], -borne)
+    multiplier = np.where(active, -borne, along[:pairs])
     missed = along[pairs : pairs + len(at.missed_slopes)]
     both = jnp.concatenate([place.theta, place.packed])
     hessian = np.asarray(_bent(level, both, at.sign, (slack, multiplier, missed)))
     return unit[:, None] * hessian * unit[None, :]
-
-
-def _null_space(rows: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of what the rows leave."""
-    size = np.abs(rows).max(axis=1, initial=0.0)
-    rows = rows / np.where(size > 0, size, 1)[:, None]
-    _, values, right = np.linalg.svd(rows, full_matrices=True)
-    rank = int(np.sum(values > 1e-10 * max(values.max(initial=0.0), 1e-300)))
-    return right[rank:].T
 
 
 def _least_quadratic(
@@ -231,12 +307,16 @@ def _least_quadratic(
     """
     import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
 
+    if not len(gradient):
+        return gradient, np.zeros(len(rows))
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     # No step is longer than ten times the unit of what moves.
     least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-300)
     root = np.sqrt(np.maximum(np.abs(values), least))
     back = vectors / root[None, :]  # t = back @ (y - image)
     image = back.T @ gradient
+    if not len(rows):
+        return -back @ image, np.zeros(0)
     sides = rows @ back
     level = -rooms + sides @ image
     size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)

@@ -62,12 +62,17 @@ class Pivoting(eqx.Module):
 
 def is_pivotable(problem: DesignProblem, theta: PyTree, x: Array) -> bool:
     """Whether the matrices of a piece are affordable."""
+    return unknowns(problem, theta, x) <= _MOST
+
+
+def unknowns(problem: DesignProblem, theta: PyTree, x: Array) -> int:
+    """Incentives, strategies and constraints in all."""
     agents = problem.game.strategies(theta).constraints(x)
     incentives = problem.incentive_set.constraints(theta)
     size = incentives.lower.size + agents.lower.size
     for constraints in (agents, incentives):
         size += constraints.equality_level.size + constraints.inequality_level.size
-    return size <= _MOST
+    return size
 
 
 def pivot(

@@ -168,12 +168,19 @@ def _solve_in_logarithms(
     max_steps: int,
     skip: Bool[Array, ""],
 ) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
-    play = Extragradient()
-    mirror_map, simplex = play.geometry(game, theta), game.strategies(theta)
+    simplex = game.strategies(theta)
     assert isinstance(simplex, Simplex)
+    # In the unit of costs: neither the steps nor what is left may depend on it.
+    costs = game.operator(theta, x)
+    spread = jnp.max(simplex.blocks.max(costs) + simplex.blocks.max(-costs))
+    slope = jnp.max(jnp.abs(jax.jvp(lambda x: game.operator(theta, x), (x,), (x,))[1]))
+    unit = jnp.maximum(spread, slope)
+    unit = jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1)
+    play = Extragradient(1 / unit)
+    mirror_map = play.geometry(game, theta)
 
     def residual_of(state: DynamicsState) -> Array:
-        found = natural_residual(game, theta, state.point.x, state.operator_value)
+        found = natural_residual(game, theta, state.point.x, state.operator_value / unit)
         return jnp.where(jnp.isfinite(found), found, jnp.inf)
 
     def newton(state: DynamicsState) -> tuple[DynamicsState, Array]:
@@ -211,7 +218,7 @@ def _solve_in_logarithms(
         )
 
     def going_on(run: _Logarithmic) -> Array:
-        largest = jnp.max(jnp.abs(run.state.operator_value))
+        largest = jnp.max(jnp.abs(run.state.operator_value)) / unit
         rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(1, largest)
         aim = jnp.maximum(1e-4 * tol, rounding)
         return (run.residual > aim) & (run.count < max_steps) & run.finite & ~skip
@@ -219,7 +226,10 @@ def _solve_in_logarithms(
     state = play.init(game, theta, x)
     run = _Logarithmic(state, residual_of(state), jnp.int32(0), tree_finite(state.operator_value))
     run = jax.lax.while_loop(going_on, step, run)
-    return run.state.point.x, run.residual, run.count
+    # In the game's own unit where that is the larger one.
+    value = run.state.operator_value / jnp.minimum(unit, 1)
+    residual = natural_residual(game, theta, run.state.point.x, value)
+    return run.state.point.x, residual, run.count
 
 
 def _logarithmic_direction(

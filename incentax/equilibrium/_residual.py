@@ -1,5 +1,6 @@
 """How far a strategy is from equilibrium."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -25,3 +26,16 @@ def natural_residual(
     residual = jnp.max(jnp.abs(game.strategies(theta).displacement(x, value)))
     # A bound would hide an infinite cost.
     return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan)
+
+
+def magnification(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, ""]:
+    """What costs in a small unit are multiplied with, at least 1.
+
+    Else any strategy would seem close to equilibrium: where costs are 1e-9, so is
+    `x - project(x - F)`. Their unit is the larger of `F` and of its change when all of `x` moves
+    by 1.
+    """
+    value, slope = jax.jvp(lambda x: game.operator(theta, x), (x,), (jnp.ones_like(x),))
+    sizes = jnp.stack([jnp.max(jnp.abs(value)), jnp.max(jnp.abs(slope))])
+    largest = jnp.max(jnp.where(jnp.isfinite(sizes), sizes, 1))
+    return jnp.where((largest > 0) & (largest < 1), 1 / jnp.where(largest > 0, largest, 1), 1)

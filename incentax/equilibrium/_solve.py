@@ -13,7 +13,7 @@ from ..games import AbstractGame, hold_captured
 from ..sensitivity import AbstractSensitivity, Implicit
 from ._door import strategy_at_door
 from ._newton import Newton
-from ._residual import natural_residual
+from ._residual import magnification, natural_residual
 
 
 class Equilibrium(eqx.Module):
@@ -179,8 +179,11 @@ def _by_play(
     max_steps: int,
     found: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], RESULTS]:
-    x, steps, finite, stuck = _play_to_tolerance(game, theta, start, method, tol, max_steps, found)
-    value = game.operator(theta, x)
+    unit = magnification(game, theta, start)
+    x, steps, finite, stuck = _play_to_tolerance(
+        game, theta, start, method, (tol, unit), max_steps, found
+    )
+    value = unit * game.operator(theta, x)
     reached = found | (natural_residual(game, theta, x, value) <= _allowed(tol, x, value))
     verdict = _verdict(game, theta, start, reached, finite)
     if isinstance(method, Extragradient):
@@ -215,11 +218,14 @@ def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array
 
 def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Array:
     # What rounding alone leaves of the residual bounds what can be asked for.
-    size = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(operator_value)))
+    costs = jnp.max(jnp.abs(operator_value))
     eps = float(jnp.finfo(x.dtype).eps)
+    asked = jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype)
+    rounding = 10 * eps * jnp.maximum(jnp.maximum(jnp.max(jnp.abs(x)), costs), 1)
+    # Costs in a large unit: `tol` is in units of x, of which this is a small part.
+    rounding = jnp.maximum(rounding, 1e-4 * asked * costs)
     # ... up to a point: where x runs away, no residual is small for that.
-    rounding = jnp.minimum(10 * eps * jnp.maximum(size, 1), eps**0.25)
-    return jnp.maximum(rounding, jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype))
+    return jnp.maximum(jnp.minimum(rounding, eps**0.25), asked)
 
 
 def _play_to_tolerance(
@@ -227,17 +233,21 @@ def _play_to_tolerance(
     theta: PyTree,
     x: Array,
     method: AbstractDynamics,
-    tol: Array | float | None,
+    level: tuple[Array | float | None, Array],
     max_steps: int,
     skip: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
-    """Strategy, steps, whether all were finite, and whether the second half came no nearer."""
+    """Strategy, steps, whether all were finite, and whether the second half came no nearer.
+
+    `level`: the tolerance, and what costs are multiplied with before they are held against it.
+    """
+    tol, unit = level
 
     def strategy_of(state):
         return method.strategy(game, theta, state)
 
     def evidence(state):
-        x, value = strategy_of(state), method.operator_value(game, theta, state)
+        x, value = strategy_of(state), unit * method.operator_value(game, theta, state)
         finite = tree_finite((x, value))
         return natural_residual(game, theta, x, value), _allowed(tol, x, value), finite
 

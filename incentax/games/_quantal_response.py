@@ -82,9 +82,12 @@ class QuantalResponse(AbstractGame):
         return AggregativeForm(_Logit(form.operator, self._entropic_term), form.aggregate)
 
     def _entropic_term(self, x: Array) -> Array:
-        floor = jnp.finfo(x.dtype).tiny
-        safe = jnp.maximum(x + self.epsilon.astype(x.dtype), floor)
-        return self.eta.astype(x.dtype) * (jnp.log(safe) + 1)
+        floor = float(jnp.finfo(x.dtype).tiny)
+        shifted, eta = x + self.epsilon.astype(x.dtype), self.eta.astype(x.dtype)
+        # Without an eta, what is not used has no logarithm whose derivatives would be 0 times inf.
+        counts = (eta > 0) | (shifted > floor**0.25)
+        safe = jnp.where(counts, jnp.maximum(shifted, floor), 1)
+        return eta * (jnp.log(safe) + 1)
 
 
 class _Logit(eqx.Module):
