@@ -89,14 +89,18 @@ def draw(charging: Charging) -> Any:
     steps, curves = charging.summary["step"], charging.curves
     plots.bands(left, steps, curves["inner_residual"], "residents, from equilibrium")
     plots.bands(left, steps, curves["gradient"], "regulator, estimated gradient")
-    left.set(xlabel="step", ylabel="residual", title="figure 2: residuals")
+    left.set(
+        xlabel="step",
+        ylabel="residual",
+        title="residuals",
+    )
     left.legend(fontsize=8)
     best = charging.summary["findings"]["price at the exact optimum"]
     mean, spread = curves["theta"].mean(0), curves["theta"].std(0)
     (line,) = middle.semilogx(steps, mean, label="mean over seeds")
     middle.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.2)
     middle.axhline(best, color="0.5", ls=":", label="exact optimum")
-    middle.set(xlabel="step", ylabel="price", title="figure 3: trajectory of the price")
+    middle.set(xlabel="step", ylabel="price", title="trajectory of the price")
     middle.legend(fontsize=8)
     costs = curves["player_costs"]
     for resident in range(costs.shape[2]):
@@ -104,7 +108,10 @@ def draw(charging: Charging) -> Any:
         (line,) = right.semilogx(steps, mean, lw=1)
         right.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.2)
     right.semilogx(steps, costs.mean(2).mean(0), color="k", lw=2, label="mean: social cost / N")
-    right.set(xlabel="step", ylabel="cost", title="figure 4: costs of residents and regulator")
+    right.set(xlabel="step", ylabel="cost", title="costs of residents and regulator")
     right.legend(fontsize=8)
-    figure.suptitle("Charging, stand-in: mean and standard deviation over seeds", fontsize=10)
+    figure.suptitle(
+        "Charging on a stand-in (the source's data are not available): mean and spread over seeds",
+        fontsize=10,
+    )
     return figure

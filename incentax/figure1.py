@@ -142,7 +142,7 @@ def reproduce(
 
 
 def draw(figure1: Figure1) -> Any:
-    """Both gaps over the steps: mean over the seeds and mean +- std bands."""
+    """Both gaps over the steps: mean over the seeds and the middle 80 % of them."""
     figure = plots.new_figure(13, 5.5)
     for axes, title, which in zip(
         figure.subplots(1, 2),
@@ -168,7 +168,7 @@ def draw(figure1: Figure1) -> Any:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
-        "Second-best tolls on Sioux Falls under noise: mean and mean ± std over "
+        "Second-best tolls on Sioux Falls under noise: mean, and 10 % to 90 % of "
         f"{figure1.summary['seeds']} seeds",
         fontsize=10,
     )

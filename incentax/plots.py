@@ -85,8 +85,12 @@ def draw_tolls(
     return scale
 
 
+# Of the seeds, drawn as a band.
+QUANTILES = (0.1, 0.9)
+
+
 def bands(axes: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **style: Any) -> None:
-    """Mean over the first axis and, shaded, mean +- standard deviation, on logarithmic axes.
+    """Mean over the first axis and, shaded, the middle 80 % of it, on logarithmic axes.
 
     Steps at which a row is not finite are left out.
     """
@@ -94,7 +98,6 @@ def bands(axes: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **sty
     if not shown.any():
         return
     steps, values = steps[shown], values[:, shown]
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
-    (line,) = axes.loglog(steps, mean, label=label, **style)
-    low = np.maximum(mean - deviation, mean * 1e-2)  # a logarithm has no place for less
-    axes.fill_between(steps, low, mean + deviation, color=line.get_color(), alpha=0.2, lw=0)
+    (line,) = axes.loglog(steps, values.mean(axis=0), label=label, **style)
+    low, high = np.quantile(values, QUANTILES, axis=0)
+    axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, lw=0)

@@ -3,6 +3,9 @@
 import inspect
 from pathlib import Path
 
+import jax.numpy as jnp
+import pytest
+
 import incentax as ix
 
 README = Path(__file__).parents[1] / "README.md"
@@ -53,3 +56,19 @@ def test_names_of_the_contract():
         assert hasattr(ix, name), name
     for name in "sioux_falls k_shortest_paths RoutingGame".split():
         assert hasattr(ix.traffic, name), name
+
+
+def test_no_message_names_an_argument_that_is_not_there():
+    """`x` may have any number of rows: nobody says how many."""
+    game = ix.Game(lambda t, x: x[:, None] * jnp.ones(2), ix.Reals())
+    problem = ix.DesignProblem(game, lambda t, x: jnp.sum(x**2), ix.Box(jnp.zeros(1), 1.0))
+    rule = r"` needs a strategy set that has a shape"
+    some = ix.diagnostics
+    verbs = [some.design_constants, some.regulator_constants, some.strong_monotonicity]
+    for verb in (ix.diagnose, some.strong_stability, *verbs):
+        with pytest.raises(ValueError, match=verb.__name__ + rule):
+            verb(problem)
+    with pytest.raises(ValueError, match="equilibria" + rule):
+        ix.equilibria(game, jnp.zeros(1))
+    with pytest.raises(ValueError, match=r"`design\(x0=...\)` needs a strategy"):
+        ix.design(problem, jnp.zeros(1))

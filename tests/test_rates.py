@@ -7,6 +7,7 @@ import pytest
 
 import incentax as ix
 from incentax import rates
+from incentax.rates import _report
 
 
 def test_fitted_rates_and_what_they_refuse():
@@ -78,3 +79,17 @@ def test_seeking_contracts_at_least_as_fast_as_its_bound():
     assert (found["seen"] <= found["bound"]).all()
     assert (found["iterations_seen"] <= found["iterations_bound"]).all()
     assert found["seen"][2] < 1 < found["bound"][2]  # beyond the bound, and yet it contracts
+
+
+def test_verdicts_carry_the_band_and_what_it_excludes():
+    fit = ix.diagnostics.RateFit(*map(jnp.asarray, (-0.44, 1.0, -0.47, -0.40)))
+    words = _report._findings({}, {"exact": (np.arange(1), np.ones((1, 1)), fit)}, _NO_SEEKING)
+    assert words == [
+        "Regulator, exact: -0.44 [-0.47, -0.40] against -0.50 stated: more slowly than stated, "
+        "which the band excludes."
+    ]
+    assert _report._against(fit, -0.45) == "as stated"
+    assert _report._against(fit, -0.25) == "faster than stated, which the band excludes"
+
+
+_NO_SEEKING = {"iterations_bound": np.full(1, np.inf), "iterations_seen": np.full(1, np.inf)}

@@ -130,3 +130,38 @@ def test_refusals():
     # A scheme plays: it goes where a selection of play does.
     played = ix.design(_selected(instance, "play"), instance.theta0, scheme, steps=3)
     assert jnp.isfinite(played.objective)
+
+
+@pytest.mark.parametrize("x0", [0.2, -0.2, 0.5, 0.0])
+def test_play_is_told_from_standing_still(x0):
+    """`F = x^3 - x - t` from `x0`: up while `t > x0^3 - x0`, down below, and at it at rest."""
+    game = ix.Game(lambda t, x: x**3 - x - t, ix.Box(-jnp.full(1, 2.0), 2.0))
+
+    def objective(t, x):
+        return jnp.sum((x - 0.5) ** 2 + t**2 / 2 + 0.2 * t)
+
+    incentives = ix.Box(-jnp.ones(1), 1.0)
+    problem = ix.DesignProblem(game, objective, incentives, selection="play")
+    found = ix.design(problem, jnp.zeros(1), x0=jnp.array([x0]))
+    jump = x0**3 - x0
+    upper = max(np.roots([1, 0, -1, -jump]).real)
+    least = (upper - 0.5) ** 2 + jump**2 / 2 + 0.2 * jump
+    assert found.theta[0] == pytest.approx(jump, abs=1e-4)
+    assert found.theta[0] >= jump
+    assert found.x[0] == pytest.approx(upper, abs=1e-3)
+    assert found.objective == pytest.approx(least, abs=1e-3)
+    assert found.ending == ix.ENDINGS.jump
+
+
+def test_an_unstable_start_is_left_at_every_incentive():
+    """`x0 = 0` is an equilibrium throughout, which play from close by leaves to -1 or to 1."""
+    game = ix.Game(lambda t, x: x**3 - x + 0 * t, ix.Box(-jnp.full(1, 2.0), 2.0))
+    problem = ix.DesignProblem(
+        game,
+        lambda t, x: jnp.sum((x - 0.5) ** 2 + (t - 0.3) ** 2),
+        ix.Box(-jnp.ones(1), 1.0),
+        selection="play",
+    )
+    found = ix.design(problem, jnp.zeros(1), x0=jnp.zeros(1))
+    assert found.theta[0] == pytest.approx(0.3, abs=1e-6)
+    assert found.objective == pytest.approx(1.5**2, abs=1e-6)  # the worse of the two

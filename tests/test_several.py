@@ -96,3 +96,17 @@ def test_refusals():
         ix.quantal_path(ix.Game(lambda t, x: x, ix.NonNegative()), None, jnp.ones(1))
     with pytest.raises(ValueError, match="starts >= 1"):
         ix.equilibria(routes, jnp.zeros(1), starts=0)
+
+
+def test_basins_say_whose_they_are_and_how_sure():
+    """`x^2 (1 - x)`: 0 draws from above and repels below, 1 repels on both sides."""
+    game = ix.Game(lambda t, x: x**2 * (1 - x), ix.Box(-jnp.full(1, 2.0), 2.0))
+    found = ix.equilibria(game, None)
+    stable = {round(float(x[0])): bool(s) for x, s in zip(found.x, found.stable)}
+    assert stable == {-2: True, 0: False, 1: False, 2: True}
+    for share, error in zip(found.share, found.share_error):
+        likely = (64 * float(share) + 1) / 66
+        assert error == pytest.approx(np.sqrt(likely * (1 - likely) / 66))
+    assert "play by MirrorDescent, step 0.0" in str(found)
+    arriving = ix.equilibria(game, None, starts=4, method=ix.Extragradient(0.5))
+    assert "play by Extragradient, step 0.5" in str(arriving)

@@ -83,14 +83,27 @@ def equilibria_from(problem: DesignProblem, theta: PyTree, starts: Array, sign: 
 
 
 @eqx.filter_jit
-def played(problem: DesignProblem, theta: PyTree, x: Array, play: AbstractDynamics) -> Branch:
-    """The equilibrium that play leads to from `x`, alone along its axis."""
-    reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, 50_000)
-    exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
-    close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
-    x = jnp.where(close, exact, reached)
-    judged = _judged(problem, theta, x, jnp.zeros((), x.dtype), jnp.zeros_like(x))
-    return jax.tree.map(lambda leaf: leaf[None], judged)
+def played(problem: DesignProblem, theta: PyTree, starts: Array, play: AbstractDynamics) -> Branch:
+    """The equilibrium that play leads to from the first of the starts.
+
+    The others are around it. Where they lead elsewhere the first is at rest on an unstable
+    equilibrium, or between two basins, and nobody knows where play goes: then theirs are `fine`,
+    and its own is not.
+    """
+
+    def one(x: Array) -> Branch:
+        reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, 50_000)
+        exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
+        close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
+        x = jnp.where(close, exact, reached)
+        return _judged(problem, theta, x, jnp.zeros((), x.dtype), jnp.zeros_like(x))
+
+    found = jax.lax.map(one, starts)
+    apart = jnp.max(jnp.abs(found.x - found.x[:1]))
+    agree = found.fine[0] & (apart <= 1e-3 * (1 + jnp.max(jnp.abs(found.x[0]))))
+    first = jnp.arange(len(starts)) == 0
+    fine = jnp.where(agree, first, ~first & jnp.all(found.fine[1:]))
+    return found._replace(fine=fine)
 
 
 def _settled(problem: DesignProblem, theta: PyTree, x: Array, sign: float) -> Branch:

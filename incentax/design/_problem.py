@@ -31,9 +31,9 @@ class DesignProblem(eqx.Module):
     - `incentive_set`: where `theta` may lie.
     - `selection`: where a game has several equilibria, which of them counts: "optimistic", the one
       with the least objective; "pessimistic", with the largest; "play", the one that play from `x0`
-      leads to. `design` then enumerates equilibria by multistart at every incentive, without a
-      scheme, for games of at most 600 unknowns. When left out equilibria are followed from `x0`
-      on, whichever they are.
+      leads to, and from close by: where these part, the worst of them. `design` then enumerates
+      equilibria by multistart at every incentive, without a scheme, for games of at most 600
+      unknowns. When left out equilibria are followed from `x0` on, whichever they are.
 
     **Raises** `TypeError` when an argument is of another kind.
 
@@ -94,7 +94,7 @@ class DesignProblem(eqx.Module):
         return value
 
     def at_door(
-        self, owner: str, names: tuple[str, str], theta: PyTree, x: Array | None
+        self, owner: str, names: tuple[str, str | None], theta: PyTree, x: Array | None
     ) -> tuple[PyTree, Array]:
         """`(theta, x)`, which the caller knows by `names`, refused unless they fit the problem."""
         theta = inside(owner, names[0], theta, self.incentive_set)

@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checks import is_traced
 from .._results import ENDINGS, RESULTS
-from ..equilibrium import draw_strategies, natural_play, natural_residual
+from ..equilibrium import draw_around, draw_strategies, natural_play, natural_residual
 from ._leaning import Branch, equilibria_from, examined, followed, played, projected
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
@@ -24,6 +24,8 @@ _STARTS, _HALVINGS = 32, 30
 MOST_UNKNOWNS = 600
 # Steps along the coordinates where none towards the goal improves, in sizes of theta.
 _ASIDE, _AXES = (0.1, 0.01, 0.001), 20
+# Where play from `x0` leads, it leads from around it: pairs of starts, and how far away.
+_NUDGES, _NUDGE = 2, 1e-5
 # Less than this, relative to the objective, is no improvement.
 _GAIN = 1e-11
 
@@ -88,6 +90,8 @@ class _Search:
         self.flat, self.unravel = ravel_pytree(theta)
         drawn = draw_strategies(problem.game, theta, x, jax.random.split(key, _STARTS), 10.0)
         self.starts = jnp.concatenate([x[None], drawn])
+        keys = jax.random.split(jax.random.fold_in(key, 1), _NUDGES)
+        self.around = jnp.concatenate([x[None], draw_around(problem.game, theta, x, keys, _NUDGE)])
         self.play = natural_play(problem.game, theta, self.starts)
         limits = problem.incentive_set.constraints(theta)
         lower, upper = np.asarray(limits.lower, float), np.asarray(limits.upper, float)
@@ -110,7 +114,7 @@ class _Search:
         theta = self.incentive(flat)
         flat = np.asarray(ravel_pytree(theta)[0], float)
         if self.problem.selection == "play":
-            branch = played(self.problem, theta, self.x, self.play)
+            branch = played(self.problem, theta, self.around, self.play)
         else:
             starts = self.starts
             if hints is not None:  # of a fixed number, so that one program serves all
@@ -119,7 +123,7 @@ class _Search:
         objective, fine = np.asarray(branch.objective), np.asarray(branch.fine)
         if not fine.any():
             return _End(flat, math.inf, 0, branch)
-        if self.problem.selection == "pessimistic":
+        if self.problem.selection in ("pessimistic", "play"):  # of plays that part the worst
             row = int(np.where(fine, objective, -np.inf).argmax())
         else:
             row = int(np.where(fine, objective, np.inf).argmin())

@@ -201,8 +201,8 @@ def lower_level(
                 "strongly monotone with weights",
                 f"{LIU} 6",
                 monotone.verdict,
-                f"{monotone.constant}; {_weights(monotone)}" if unique else str(monotone.constant),
-                "one equilibrium on every convex set"
+                f"{monotone.constant}; {_weights(monotone)}" if unique else "",
+                f"one equilibrium on every convex set ({monotone.reason})"
                 + ("" if monotone.constant.is_exact else ", as far as samples tell")
                 if unique
                 else "where it is monotone still, equilibria may form a continuum (Case II); else "

@@ -19,8 +19,9 @@ from ..sensitivity import Implicit
 from ..sets import AbstractSet, Box, Reals, Simplex
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
 from ._lipschitz import operator_lipschitz, spectral_norm
+from ._matrices import inverse_norm
 from ._sampled import Agents, agents_of, sample, Sampled, tangent_basis
-from ._stability import region, share_of, Stability, stability
+from ._stability import is_free, region, share_of, Stability, stability
 
 _PAIRS = 64
 
@@ -205,10 +206,10 @@ def incentive_effect(problem: DesignProblem, seen: Sampled) -> Estimate:
 def _inverse_jacobian(seen: Sampled) -> Estimate:
     if seen.by_x is None:
         return Estimate(0.0, math.inf)
-    values = np.linalg.svd(seen.jacobians(), compute_uv=False)
-    smallest = values[:, -1] / np.maximum(values[:, 0], 1e-300)
-    inverse = np.where(smallest > 1e-12, 1 / np.maximum(values[:, -1], 1e-300), math.inf)
-    return largest(inverse, seen.affine_in_x and not seen.eta.any())
+    eps = float(np.finfo(seen.x.dtype).eps)
+    if seen.affine_in_x and not seen.eta.any():
+        return inverse_norm(seen.jacobians()[0], eps)
+    return Estimate(max(inverse_norm(one, eps).low for one in seen.jacobians()), math.inf)
 
 
 class _Quadratic(NamedTuple):
@@ -268,9 +269,7 @@ def _hessian(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
 
 def _all_of_space(problem: DesignProblem, theta: PyTree, x: Array) -> bool:
     """Whether strategies have no bounds and no inequalities."""
-    limits = problem.game.strategies(theta).constraints(x)
-    free = jnp.isinf(limits.lower).all() & jnp.isinf(limits.upper).all()
-    return bool(free) and limits.inequality_level.size == 0 and not problem.game.moves
+    return is_free(problem.game.strategies(theta), x) and not problem.game.moves
 
 
 def _reduced(

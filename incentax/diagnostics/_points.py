@@ -11,7 +11,7 @@ from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap
 from ..sets import Simplex
 from ._sampled import Agents
-from ._weights import search_weights, Weights
+from ._weights import Cuts, negligible, search_weights, Weights
 
 # Shares of the way from the equilibrium to a random strategy, steps towards a worse one, and from
 # how many the worst is sought.
@@ -29,10 +29,10 @@ def weigh_points(
     samples: int,
     key: PRNGKeyArray,
 ) -> Weights:
-    """`max over lambda of min over y of sum_i lambda^i <F^i(y), y^i - x^i> / D(x, y)`.
+    """The least weights with `sum_i lambda^i <F^i(y), y^i - x^i> >= D(x, y)` for all `y` seen.
 
     Over strategies drawn from all of the set and from around `x`, and the worst that descent finds
-    from them. In units of the largest term.
+    from them.
     """
     simplex = isinstance(game.strategies(theta), Simplex)
     share = jnp.asarray(mixing if simplex else 0.0, x.dtype)
@@ -45,23 +45,24 @@ def weigh_points(
         with np.errstate(all="ignore"):
             return agents.sums(np.asarray(terms)) / np.asarray(divergence)[:, None]
 
-    ones = np.ones(agents.number)
-    rows = rows_of(points, ones, 0)
+    def cuts(rows: np.ndarray) -> Cuts:
+        return Cuts(rows, np.ones(len(rows)), negligible(x.dtype) * np.abs(rows))
+
+    rows = rows_of(points, np.ones(agents.number), 0)
     fine = np.isfinite(rows).all(axis=1)
     rows, points = rows[fine], points[fine]
     if not len(rows):
-        return Weights(ones, -np.inf, np.inf)
-    size = np.abs(rows).max()
+        return Weights(np.ones(agents.number), False, 0.0)
 
-    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def evaluate(weights: np.ndarray) -> tuple[float, Cuts]:
         worst = points[np.argsort(rows @ weights)[:_WORST]]
-        found = rows_of(worst, weights, _STEPS) / size
+        found = rows_of(worst, weights, _STEPS)
         found = found[np.isfinite(found).all(axis=1)]
-        lowest = min((rows @ weights).min() / size, (found @ weights).min(initial=np.inf))
-        return float(lowest), found
+        every = np.concatenate([rows, found])
+        sure = every @ weights - negligible(x.dtype) * (np.abs(every) @ weights)
+        return max(0.0, float(sure.min())), cuts(found)
 
-    found = search_weights(evaluate, agents.number, rows / size, rounds=20)
-    return Weights(found.weights / size, found.value, found.most)
+    return search_weights(evaluate, cuts(rows), straight=False, rounds=20)
 
 
 @eqx.filter_jit

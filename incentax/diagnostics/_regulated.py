@@ -16,6 +16,7 @@ from ..games import AtomicGame
 from ..sets import Simplex
 from ._constants import DENSE_HESSIAN, incentive_effect
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
+from ._matrices import least_slope
 from ._sampled import sample, Sampled
 from ._spectrum import lowest_slope
 from ._stability import region
@@ -125,8 +126,9 @@ def regulated(problem: DesignProblem, theta: PyTree, x: Array, seen: Sampled) ->
         matrices = seen.jacobians() @ seen.tangent
         square = np.swapaxes(seen.tangent[None], 1, 2) @ matrices
         constant = seen.affine_in_x and not seen.eta.any()
-        values = np.linalg.eigvalsh((square + np.swapaxes(square, 1, 2)) / 2)
-        mu = least(values[:, 0], constant)
+        eps, unit = float(np.finfo(seen.x.dtype).eps), np.eye(square.shape[1])
+        slopes = [least_slope(one, unit, eps) for one in square[: 1 if constant else None]]
+        mu = slopes[0] if constant else least([one.high for one in slopes], False)
         steep = largest(np.linalg.norm(matrices, 2, axis=(1, 2)), constant)
         if seen.entropic:
             steep = exact(math.inf)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..equilibrium import draw_incentives, draw_strategies
+from ..equilibrium import draw_corners, draw_incentives, draw_strategies
 from ..games import AbstractGame
 from ..sets import AbstractSet, AbstractStrategySet, Polyhedron, Simplex
 from ._weights import negligible
@@ -119,6 +119,8 @@ def sample(
 ) -> Sampled:
     """Draws points and takes Jacobians; the first point is `(theta, x)` itself.
 
+    As many more strategies are corners of their set, and as many lie on its edges.
+
     Without an incentive set all are at `theta`.
     """
     key_theta, key_x, key_inner = jax.random.split(key, 3)
@@ -129,7 +131,6 @@ def sample(
     else:
         keys = jax.random.split(key_theta, samples)
         drawn = draw_incentives(incentive_set, theta, keys, width)
-    thetas = jax.tree.map(lambda one, all_: jnp.concatenate([one[None], all_]), theta, drawn)
     if game.moves:
         keys = jax.random.split(key_x, samples)
         strategies = eqx.filter_jit(
@@ -140,6 +141,12 @@ def sample(
         )(drawn, keys)
     else:
         strategies = draw_strategies(game, theta, x, jax.random.split(key_x, samples), width)
+    if not game.moves:  # where bounds are on one side of a curved operator it is at its steepest
+        strategies = jnp.concatenate([strategies, draw_corners(game, theta, strategies)])
+    repeats = len(strategies) // samples
+    thetas = jax.tree.map(
+        lambda one, all_: jnp.concatenate([one[None], *([all_] * repeats)]), theta, drawn
+    )
     xs = jnp.concatenate([x[None], strategies])
     rational = game.rational
     base = game if rational is None else rational.game
@@ -192,17 +199,19 @@ def _spread(value: Array, x: Array) -> np.ndarray:
 
 
 def _same(matrices: np.ndarray, rounding: float) -> bool:
-    """Whether all matrices are the first, to rounding."""
-    size = np.abs(matrices).max(initial=0.0)
-    spread = np.abs(matrices - matrices[:1]).max(initial=0.0)
-    return bool(np.isfinite(size)) and bool(spread <= 1e3 * rounding * size)
+    """Whether all matrices are the first, to rounding, in the units of each row."""
+    axes = (0, *range(2, matrices.ndim))
+    size = np.abs(matrices).max(axes, initial=0.0)
+    spread = np.abs(matrices - matrices[:1]).max(axes, initial=0.0)
+    return bool(np.isfinite(size).all()) and bool((spread <= 1e3 * rounding * size).all())
 
 
 def tangent_basis(rows: np.ndarray) -> np.ndarray:
     """An orthonormal basis of the null space of the equalities."""
     if not len(rows):
         return np.eye(rows.shape[1])
-    _, values, directions = np.linalg.svd(rows)
+    size = np.abs(rows).max(axis=1, keepdims=True)  # units of the rows do not matter
+    _, values, directions = np.linalg.svd(rows / np.where(size > 0, size, 1.0))
     rank = int((values > 1e-10 * values.max(initial=0.0)).sum())
     return directions[rank:].T
 

@@ -15,11 +15,12 @@ from ..equilibrium import other_equilibria, solve_equilibrium
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap, Mahalanobis, natural_mirror_map
 from ..sets import AbstractStrategySet, Simplex
+from ._curvature import largest_curvature
 from ._estimate import Estimate, exact, least, UNKNOWN
+from ._matrices import weigh_matrices
 from ._points import weigh_points
 from ._sampled import Agents, agents_of, DENSE, sample, Sampled
 from ._spectrum import lowest_slope, potential_weights
-from ._weights import negligible, search_weights, Weights
 
 Verdict = Literal["holds", "fails", "not decidable"]
 
@@ -166,7 +167,7 @@ def region(owner: str, problem: DesignProblem, theta: PyTree) -> tuple[PyTree, A
                 f"`{owner}(theta=...)` needs an incentive: the incentive set does not say the "
                 "shape of theta, got None"
             )
-    return problem.at_door(owner, ("theta", "x"), theta, None)
+    return problem.at_door(owner, ("theta", None), theta, None)
 
 
 def monotonicity(seen: Sampled, agents: Agents) -> Stability:
@@ -177,40 +178,25 @@ def monotonicity(seen: Sampled, agents: Agents) -> Stability:
     if not np.isfinite(matrices).all():
         return Stability("not decidable", np.ones(agents.number), UNKNOWN, _NOT_FINITE)
     matrices = matrices[:1] if constant else matrices
-    found = _search(matrices, np.eye(matrices.shape[1]), seen.tangent, agents, seen.zero)
-    size = np.abs(matrices).max(initial=1e-300)
-    value = least([found.value], constant)
-    if found.value > seen.zero * size:
+    eps = float(np.finfo(seen.x.dtype).eps)
+    unit = np.eye(matrices.shape[1])
+    found = weigh_matrices(matrices, unit, seen.tangent, agents, eps=eps, straight=True)
+    if found.holds:
+        weights = found.weights * agents.number / found.weights.sum()
+        value = least([agents.number / found.weights.sum()], constant)
         reason = "the same Jacobian at all samples" if constant else "least over the samples"
-        return Stability("holds", found.weights, value, reason)
-    if found.most <= seen.zero * size:
+        if agents.number > 1 and found.least > 0:
+            reason += f"; no weights reach more than {agents.number / found.least:.4g}"
+        return Stability("holds", weights, value, reason)
+    if found.least == np.inf:
         # What fails along one Jacobian fails, whatever the others are.
-        value = Estimate(-np.inf, max(found.most, 0.0)) if not constant else value
-        return Stability("fails", found.weights, value, "no weights: proved by duality")
-    return Stability("not decidable", found.weights, UNKNOWN, "the search for weights did not end")
+        reason = "no weights: proved by duality"
+        return Stability("fails", found.weights, Estimate(-np.inf, 0.0), reason)
+    reason = "rounding decides, or the search for weights did not end"
+    return Stability("not decidable", found.weights, UNKNOWN, reason)
 
 
 _NOT_FINITE = "the operator or its Jacobian is not finite at a sample"
-
-
-def _search(
-    matrices: np.ndarray, metric: np.ndarray, tangent: np.ndarray, agents: Agents, zero: float
-) -> Weights:
-    """`max over lambda of min over v of v' Lambda A v / v' H v`, over all matrices `A`."""
-    root = np.linalg.cholesky(tangent.T @ metric @ tangent)
-    basis = np.linalg.solve(root, tangent.T).T  # v = basis u, and v' H v = u' u
-
-    def evaluate(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        lowest, rows = np.inf, []
-        for matrix in matrices:
-            weighed = basis.T @ (weights[agents.owner][:, None] * matrix) @ basis
-            values, vectors = np.linalg.eigh((weighed + weighed.T) / 2)
-            lowest = min(lowest, values[0])
-            v = basis @ vectors[:, : min(4, len(values))]
-            rows.append(agents.sums((v * (matrix @ v)).T))
-        return float(lowest), np.concatenate(rows)
-
-    return search_weights(evaluate, agents.number, zero=zero)
 
 
 def stability(
@@ -236,7 +222,8 @@ def stability(
             return Stability("not decidable", ones, UNKNOWN, reason)
         reason = "D(x*, x) grows without bound towards the boundary, and costs do not"
         return Stability("fails", ones, exact(0.0), reason)
-    sufficient = _sufficient(game, seen, agents, mirror_map, mixing, strategies)
+    metric = None if entropic and seen.entropic else _metric(game, theta, mirror_map, mixing)
+    sufficient = _sufficient(game, seen, agents, metric, is_free(strategies, x))
     if isinstance(sufficient, Stability):
         return sufficient
     if x.size > DENSE:
@@ -247,21 +234,24 @@ def stability(
         reason = f"no equilibrium was reached (residual {float(found.residual):.1e})"
         return Stability("not decidable", ones, UNKNOWN, reason)
     key_others, key_points = jax.random.split(key)
+    around: Verdict = "holds"
     if mixing == 0:  # else what refutes may lie outside of what mixing leaves
-        if _fails_around(game, theta, found.x, agents, mirror_map):
+        around = _around_equilibrium(game, theta, found.x, agents, mirror_map)
+        if around == "fails":
             reason = "no weights make it hold around x*: proved by duality"
             return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
         if len(other_equilibria(game, theta, found.x, key_others, 32)):
             reason = "another equilibrium was found, and it would make x* the only one"
             return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
     found = weigh_points(game, theta, found.x, agents, mirror_map, mixing, samples, key_points)
-    if found.most <= seen.zero:
+    if found.least == np.inf:
         reason = "no weights satisfy all strategies that were looked at: proved by duality"
         return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
-    if found.value <= seen.zero:
-        return Stability("not decidable", found.weights, UNKNOWN, "the search did not end")
+    if not found.holds or around != "holds":
+        reason = "rounding decides, or the search for weights did not end"
+        return Stability("not decidable", ones, UNKNOWN, reason)
     reason = f"at {samples} strategies and at the worst found from them"
-    return Stability("holds", found.weights / found.value, Estimate(-np.inf, 1.0), reason)
+    return Stability("holds", found.weights, Estimate(-np.inf, 1.0), reason)
 
 
 def _unbounded(game: AbstractGame, theta: PyTree, x: Array) -> bool:
@@ -288,17 +278,37 @@ def _values(game: AbstractGame, theta: PyTree, points: Array) -> Array:
     return jax.lax.map(lambda x: game.operator(theta, x), points)
 
 
+def _metric(
+    game: AbstractGame, theta: PyTree, mirror_map: AbstractMirrorMap, mixing: float
+) -> np.ndarray:
+    """`H` with `D(x*, x) <= (x - x*)' H (x - x*)` on what mixing leaves."""
+    strategies = game.strategies(theta)
+    if isinstance(mirror_map, Mahalanobis):
+        return np.asarray(mirror_map.matrix, float) / 2
+    if bool(jnp.isfinite(mirror_map.smoothness)):
+        return np.asarray(0.5)
+    assert isinstance(strategies, Simplex)
+    found = solve_equilibrium(game, theta, throw=False)
+    near = bool(found.residual <= 1e-8 * (1 + jnp.max(jnp.abs(found.x))))
+    curvature = largest_curvature(strategies, np.asarray(found.x) if near else None, mixing)
+    return (1 + 1e-6) * curvature  # for what x* is off
+
+
+def is_free(strategies: AbstractStrategySet, x: Array) -> bool:
+    """Whether strategies have no bounds, and no inequalities."""
+    limits = strategies.constraints(x)
+    free = bool(jnp.isinf(limits.lower).all()) and bool(jnp.isinf(limits.upper).all())
+    return free and limits.inequality_level.size == 0
+
+
 def _sufficient(
-    game: AbstractGame,
-    seen: Sampled,
-    agents: Agents,
-    mirror_map: AbstractMirrorMap,
-    mixing: float,
-    strategies: AbstractStrategySet,
+    game: AbstractGame, seen: Sampled, agents: Agents, metric: np.ndarray | None, free: bool
 ) -> Stability | str:
-    """That it holds, from Jacobians alone, or why they do not tell."""
-    entropic = not bool(jnp.isfinite(mirror_map.smoothness))
-    if entropic and seen.entropic:
+    """That it holds, from Jacobians alone, or why they do not tell.
+
+    An affine game without bounds (`free`) has nothing else that could tell.
+    """
+    if metric is None:
         return _entropic(game, seen, agents)
     if seen.by_x is None:
         return f"with more than {DENSE} unknowns only sufficient conditions are tried"
@@ -308,18 +318,19 @@ def _sufficient(
         return _NOT_FINITE
     constant = seen.affine_in_x and not seen.eta.any()
     matrices = matrices[:1] if constant else matrices
-    metric = np.eye(matrices.shape[1]) / 2
-    if isinstance(strategies, Simplex) and entropic:
-        # D(x*, x) <= ||x - x*||^2 / min x, and mixing keeps x away from 0.
-        uniform = np.asarray(strategies.centre())
-        metric = np.eye(matrices.shape[1]) / (mixing * uniform.min())
-    elif isinstance(mirror_map, Mahalanobis):
-        metric = np.asarray(mirror_map.matrix) / 2
-    found = _search(matrices, metric, seen.tangent, agents, seen.zero)
-    if found.value * np.abs(metric).max() <= seen.zero * np.abs(matrices).max():
+    if metric.ndim < 2:
+        metric = np.diag(np.broadcast_to(metric, matrices.shape[1]))
+    eps = float(np.finfo(seen.x.dtype).eps)
+    found = weigh_matrices(matrices, metric, seen.tangent, agents, eps=eps)
+    if free and constant and found.least == np.inf:
+        ones, reason = np.ones(agents.number), "no weights: proved by duality"
+        return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
+    if not found.holds:
         return "no weights make the game strongly monotone"
     reason = "in these weights ∂F exceeds half the curvature of psi"
-    return _held(found.weights / found.value, reason, constant)
+    if agents.number > 1:
+        reason += f"; it does in none whose norm is below {found.least:.4g}"
+    return _held(found.weights, reason, constant)
 
 
 def _held(weights: np.ndarray, reason: str, sure: bool) -> Stability:
@@ -348,22 +359,22 @@ def _entropic(game: AbstractGame, seen: Sampled, agents: Agents) -> Stability | 
     return _held(best / left, reason, seen.affine_in_x)
 
 
-def _fails_around(
+def _around_equilibrium(
     game: AbstractGame, theta: PyTree, x: Array, agents: Agents, mirror_map: AbstractMirrorMap
-) -> bool:
-    """Whether no weights make it hold for motions on the face of `x*`, to second order."""
+) -> Verdict:
+    """Whether some weights make it hold for motions on the face of `x*`, to second order."""
     matrix, metric, moves = (
         np.asarray(part, float) for part in _around(game, theta, x, mirror_map)
     )
     left, values, _ = np.linalg.svd(moves)
     basis = left[:, values > 1e-8 * values.max(initial=1e-300)]
     if not basis.size or not np.isfinite(matrix).all():
-        return False
+        return "holds"
     # Where a strategy is not used the metric is infinite, and no motion goes there.
     metric = np.where(np.isfinite(metric), metric, 0.0)
-    zero = negligible(x.dtype)
-    found = _search(matrix[None], metric / 2, basis, agents, zero)
-    return bool(found.most * np.abs(metric).max() <= zero * np.abs(matrix).max())
+    eps = float(np.finfo(x.dtype).eps)
+    found = weigh_matrices(matrix[None], metric / 2, basis, agents, eps=eps)
+    return "holds" if found.holds else "fails" if found.least == np.inf else "not decidable"
 
 
 @eqx.filter_jit

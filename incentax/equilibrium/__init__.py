@@ -3,7 +3,12 @@ from ._directional import (
     DirectionalDerivative as DirectionalDerivative,
 )
 from ._door import inside as inside, strategy_at_door as strategy_at_door
-from ._draw import draw_incentives as draw_incentives, draw_strategies as draw_strategies
+from ._draw import (
+    draw_around as draw_around,
+    draw_corners as draw_corners,
+    draw_incentives as draw_incentives,
+    draw_strategies as draw_strategies,
+)
 from ._equilibria import (
     Equilibria as Equilibria,
     equilibria as equilibria,

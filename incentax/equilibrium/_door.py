@@ -25,11 +25,14 @@ def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTr
 
 
 def strategy_at_door(
-    owner: str, name: str, game: AbstractGame, theta: PyTree, given: Array | None
+    owner: str, name: str | None, game: AbstractGame, theta: PyTree, given: Array | None
 ) -> Array:
-    """`given`, or the centre of the strategy set in the shape that the operator asks for."""
+    """`given`, or the centre of the strategy set in the shape that the operator asks for.
+
+    `name` is that of the argument, `None` where there is none.
+    """
     strategies = game.strategies(theta)
-    if given is not None:
+    if given is not None and name is not None:
         x = inside(owner, name, given, strategies)
     else:
         x = strategies.centre()
@@ -40,13 +43,13 @@ def strategy_at_door(
 
 
 def _shape_of_strategy(
-    owner: str, name: str, game: AbstractGame, theta: PyTree, x: Array
+    owner: str, name: str | None, game: AbstractGame, theta: PyTree, x: Array
 ) -> tuple[int, ...]:
     """The shape that the operator returns for a scalar, if it also maps it to itself."""
-    unknown = (
-        f"`{owner}({name}=...)` needs a strategy: the strategy set does not say the shape of x, "
-        "and the operator does not tell it, got None"
-    )
+    untold = "the strategy set does not say the shape of x, and the operator does not tell it"
+    unknown = f"`{owner}({name}=...)` needs a strategy: {untold}, got None"
+    if name is None:
+        unknown = f"`{owner}` needs a strategy set that has a shape, as `ix.Reals((n,))`: {untold}"
     try:
         shape = _operator_shape(game, theta, jax.ShapeDtypeStruct((), x.dtype))
         if _operator_shape(game, theta, jax.ShapeDtypeStruct(shape, x.dtype)) == shape:

@@ -12,7 +12,7 @@ from .._checks import as_float, is_traced, require_count, require_positive
 from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
 from ..games import AbstractGame
 from ._door import strategy_at_door
-from ._draw import draw_strategies
+from ._draw import draw_around, draw_strategies
 from ._face import is_isolated
 from ._newton import Newton
 from ._residual import natural_residual
@@ -33,6 +33,8 @@ class Equilibria(eqx.Module):
     - `stable`: whether play from close by stays close by.
     - `isolated`: whether there is certainly no other equilibrium arbitrarily near, by the linear
       system on its face; where it is not, it stands for all of the kind with the same costs.
+    - `share_error`: standard error of `share`, as of one more start on either side.
+    - `method`: the play whose basins and stability these are; another step has others.
     - `unsettled`: share of the starts from which play was at no equilibrium when it was stopped:
       it cycles, diverges, or is slow.
     """
@@ -43,12 +45,15 @@ class Equilibria(eqx.Module):
     stable: Bool[Array, " found"]
     isolated: Bool[Array, " found"]
     unsettled: Float[Array, ""]
+    share_error: Float[Array, " found"]
+    method: AbstractDynamics
 
     def __str__(self) -> str:
-        lines = [f"{'share':>6} {'residual':>9}  stable isolated  x"]
+        lines = [f"{'share':>15} {'residual':>9}  stable isolated  x"]
         for row in range(len(self.residual)):
             lines.append(
-                f"{float(self.share[row]):6.3f} {float(self.residual[row]):9.1e}  "
+                f"{float(self.share[row]):6.3f} ± {float(self.share_error[row]):.3f} "
+                f"{float(self.residual[row]):9.1e}  "
                 f"{'yes' if self.stable[row] else 'no':<6} "
                 f"{'yes' if self.isolated[row] else 'no':<8}  {np.round(self.x[row], 4)}"
             )
@@ -57,7 +62,18 @@ class Equilibria(eqx.Module):
                 f"Play had not settled from {100 * float(self.unsettled):.0f} % of the starts. "
                 "Where it cycles, extragradient play (`method=ix.Extragradient()`) may converge."
             )
+        lines.append(f"Shares and stability are those of play by {_named(self.method)}.")
         return "\n".join(lines)
+
+
+def _named(method: AbstractDynamics) -> str:
+    """The class, and the step at the start."""
+    step = getattr(method, "step_size", None)
+    step = step(0) if callable(step) else step
+    name = type(method).__name__
+    return (
+        name if step is None else f"{name}, step {np.array2string(np.asarray(step), precision=3)}"
+    )
 
 
 def equilibria(
@@ -109,7 +125,7 @@ def equilibria(
             "finds, which `jit` and `vmap` cannot; call it outside of them"
         )
     theta = jax.tree.map(as_float, theta)
-    centre = strategy_at_door("equilibria", "x0", game, theta, None)
+    centre = strategy_at_door("equilibria", None, game, theta, None)
     key = jax.random.key(0) if key is None else key
     key_starts, key_nudges = jax.random.split(key)
     begun = draw_strategies(game, theta, centre, jax.random.split(key_starts, starts), width)
@@ -138,6 +154,7 @@ def equilibria(
     arrived = (row_of[:starts] >= 0) & at_rest
     share = np.bincount(row_of[:starts][arrived], minlength=len(found)) / starts
     stable = np.asarray(_stable(game, theta, jnp.asarray(found), method, key_nudges))
+    likely = (share * starts + 1) / (starts + 2)
     pick = np.lexsort((~stable, -share))
     return Equilibria(
         x=jnp.asarray(found[pick]),
@@ -146,6 +163,8 @@ def equilibria(
         stable=jnp.asarray(stable[pick]),
         isolated=jnp.asarray(isolated[chosen][pick]),
         unsettled=jnp.asarray(1 - np.mean(arrived), centre.dtype),
+        share_error=jnp.asarray(np.sqrt(likely * (1 - likely) / (starts + 2))[pick], centre.dtype),
+        method=method,
     )
 
 
@@ -254,13 +273,14 @@ def _stable(
     """Whether play from around each equilibrium ends no farther away than it began."""
 
     def one(x: Array, key: PRNGKeyArray) -> Array:
-        # Towards a random point of the set: never outside of it, and off every bound.
-        far = draw_strategies(game, theta, x, key[None], 1.0)[0]
-        nudge = _NUDGE * (1 + jnp.max(jnp.abs(x))) / jnp.maximum(jnp.max(jnp.abs(far - x)), 1e-12)
-        start = x + jnp.minimum(nudge, 0.5) * (far - x)
-        end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)
-        away = jnp.max(jnp.abs(end - x))
-        return away <= 2 * jnp.maximum(jnp.max(jnp.abs(start - x)), 1e-6)
+        # To both sides: from one side alone play may come back where from the other it does not.
+        starts = draw_around(game, theta, x, jax.random.split(key, _NUDGES // 2), _NUDGE)
 
-    keys = jax.random.split(key, (len(found), _NUDGES))
-    return jnp.all(jax.vmap(lambda x, ks: jax.vmap(lambda k: one(x, k))(ks))(found, keys), axis=1)
+        def stays(start: Array) -> Array:
+            end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)
+            away = jnp.max(jnp.abs(end - x))
+            return away <= 2 * jnp.maximum(jnp.max(jnp.abs(start - x)), 1e-6)
+
+        return jnp.all(jax.vmap(stays)(starts))
+
+    return jax.vmap(one)(found, jax.random.split(key, len(found)))

@@ -142,7 +142,7 @@ def _summary(
                 gap: {
                     **_fit(curve.fits[gap]),
                     "mean": values.mean(axis=0),
-                    "std": values.std(axis=0),
+                    "quantiles": np.quantile(values, plots.QUANTILES, axis=0),
                 }
                 for gap, values in curve.gaps.items()
             },
@@ -161,6 +161,27 @@ def _summary(
     }
 
 
+# Du, Meng, Hu (2025), corollaries 1 to 3: -min(1/2, a).
+_STATED = {"exact": -0.5, "inexact, a = 1/4": -0.25, "inexact, a = 1": -0.5}
+
+
+def _band(fit: RateFit) -> str:
+    return f"{float(fit.exponent):.2f} [{float(fit.low):.2f}, {float(fit.high):.2f}]"
+
+
+def _holds(fit: RateFit, stated: float) -> bool:
+    return bool(fit.low <= stated <= fit.high)
+
+
+def _against(fit: RateFit, stated: float) -> str:
+    """In words: a rate that is stated is an upper bound of what is left."""
+    if _holds(fit, stated):
+        return "as stated"
+    return (
+        f"{'faster' if fit.high < stated else 'more slowly'} than stated, which the band excludes"
+    )
+
+
 def _findings(
     curves: dict[str, Curve],
     regulator: dict[str, tuple[np.ndarray, np.ndarray, RateFit]],
@@ -169,19 +190,15 @@ def _findings(
     """What the numbers say, in words that follow from them."""
     sentences = []
     for name, curve in curves.items():
-        upper, lower = (float(curve.fits[gap].exponent) for gap in ("upper", "lower"))
-        text = f"{name}: exponents {upper:.2f} (upper), {lower:.2f} (lower)"
+        fits = curve.fits
+        text = f"{name}: exponents {_band(fits['upper'])} (upper), {_band(fits['lower'])} (lower)"
         if curve.stated is not None and curve.expected is not None:
             text += f" against {curve.stated:.2f} stated"
-            for gap, value in (("lower", lower), ("upper", upper)):
-                near = abs(value - curve.stated) <= 0.1
-                faster = "faster" if value < curve.stated else "more slowly"
-                text += f"; the {gap} gap falls {'as stated' if near else faster}"
-            if upper < curve.stated - 0.1 and abs(upper - curve.expected[0]) <= 0.1:
-                text += (
-                    f", like alpha_k ({curve.expected[0]:.2f}): the designer averages what agents "
-                    "do wrong"
-                )
+            for gap in ("lower", "upper"):
+                text += f"; the {gap} gap falls {_against(fits[gap], curve.stated)}"
+            alpha = curve.expected[0]
+            if float(fits["upper"].high) < curve.stated and _holds(fits["upper"], alpha):
+                text += f", like alpha_k ({alpha:.2f}): the designer averages what agents do wrong"
         elif curve.expected is not None:
             text += f"; alpha_k and beta_k have {curve.expected[0]:.2f} and {curve.expected[1]:.2f}"
         else:
@@ -189,9 +206,9 @@ def _findings(
             text += f"; the upper gap goes from {first:.2g} to {last:.2g}"
         sentences.append(f"{text}.")
     for name, (_, _, fit) in regulator.items():
+        stated = _STATED[name]
         sentences.append(
-            f"Regulator, {name}: {float(fit.exponent):.2f} [{float(fit.low):.2f}, "
-            f"{float(fit.high):.2f}]."
+            f"Regulator, {name}: {_band(fit)} against {stated:.2f} stated: {_against(fit, stated)}."
         )
     fine = np.isfinite(seeking["iterations_bound"]) & np.isfinite(seeking["iterations_seen"])
     if fine.any():
@@ -226,7 +243,7 @@ def draw(rates: Rates) -> Any:
             "k:",
             label=f"stated: {stated:.2f}",
         )
-        panel.set(title=name, xlabel="step")
+        panel.set(title=name, xlabel="step", ylabel="squared distance to the optimum")
         panel.legend(fontsize=8)
     for number, name in enumerate(names[2:]):
         curve = rates.curves[name]
@@ -236,19 +253,37 @@ def draw(rates: Rates) -> Any:
             axes[2 if number in (1, 2) else 3].loglog(
                 curve.step, mean, style, color=f"C{number}", label=label
             )
-    axes[2].set(title="where an assumption fails", xlabel="step")
-    axes[3].set(title="other exponents; the theorem's own constants", xlabel="step")
+    steps = rates.curves[names[0]].step
+    for panel in axes[2:4]:
+        _slope(panel, steps, -2 / 3, "stated where all holds")
+        panel.set(xlabel="step", ylabel="mean gap")
+    axes[2].set(title="where an assumption fails")
+    axes[3].set(title="other exponents; the theorem's own constants")
     for name, (counts, found, fit) in rates.regulator.items():
         label = f"{name}: {float(fit.exponent):.2f}"
         plots.bands(axes[4], counts, found, label, marker="o")
-    axes[4].set(title="regulator: mean squared gradient", xlabel="number of steps K")
+    for stated in (-0.5, -0.25):
+        _slope(axes[4], np.asarray(counts), stated, "stated")
+    axes[4].set(
+        title="regulator", xlabel="number of steps K", ylabel="mean of the squared gradient"
+    )
     seeking = rates.seeking
     axes[5].loglog(seeking["step"], 1 - seeking["seen"], "o-", label="seen")
     shown = seeking["bound"] < 1
     axes[5].loglog(seeking["step"][shown], 1 - seeking["bound"][shown], "s--", label="bound")
     axes[5].axvline(seeking["known"], color="0.6", ls=":", label="step known to contract")
-    axes[5].set(title="partial information: 1 - contraction factor", xlabel="play step")
+    _slope(axes[5], seeking["step"], 1.0, "in proportion to the step")
+    axes[5].set(title="partial information", xlabel="play step", ylabel="1 - contraction factor")
     for panel in axes[2:]:
         panel.legend(fontsize=7)
-    figure.suptitle(f"Rates: mean and mean ± std over {rates.summary['seeds']} seeds", fontsize=10)
+    figure.suptitle(f"Rates: mean, and 10 % to 90 % of {rates.summary['seeds']} seeds", fontsize=10)
     return figure
+
+
+def _slope(panel: Any, steps: np.ndarray, exponent: float, label: str) -> None:
+    """A dotted line of a known slope through the middle of what is drawn."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
+    heights = heights[np.isfinite(heights) & (heights > 0)]
+    middle = np.exp(np.log(heights).mean()) if len(heights) else 1.0
+    line = middle * (steps / np.exp(np.log(steps).mean())) ** exponent
+    panel.loglog(steps, line, "k:", lw=1, label=f"{label}: {exponent:.2f}")
