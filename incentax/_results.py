@@ -53,6 +53,11 @@ class RESULTS(eqx.Enumeration):
         "the objective's derivative with `ix.certify`. Where a strategy set moves with `theta`, "
         "the optimum may lie where it is about to be empty: keep `theta` off such incentives."
     )
+    never_moved = (
+        "The incentive never moved: at its start active constraints have no multiplier, and with "
+        "these held at rest the gradient is zero. That is no optimum. Start elsewhere with "
+        "`theta0`, or design without a scheme, which looks to both sides of such a kink."
+    )
     no_derivative = (
         "At `.theta` the objective has no derivative: its adjoint system has no solution. Either "
         "it depends on what an equilibrium leaves open (path flows, where link flows alone are "

@@ -1,3 +1,4 @@
+from ._b_stationarity import unit_of as unit_of
 from ._black_box import regulate as regulate, RegulatedRun as RegulatedRun
 from ._design import (
     advance as advance,
@@ -10,6 +11,7 @@ from ._design import (
 from ._design_and_play import DesignAndPlay as DesignAndPlay
 from ._double_loop import DoubleLoop as DoubleLoop
 from ._examine import examine as examine, NO_DERIVATIVE as NO_DERIVATIVE
+from ._judge import is_judgeable as is_judgeable, judge as judge
 from ._problem import (
     DesignProblem as DesignProblem,
     evaluate_hypergradient as evaluate_hypergradient,

@@ -10,22 +10,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count
-from .._results import ENDINGS, RESULTS
 from ..equilibrium import known_entropic, natural_residual
 from ._b_stationarity import unit_of
-from ._examine import examine
+from ._examine import Ending, examine
+from ._judge import is_judgeable, judgement
 from ._lower_level import LowerLevel
-from ._pieces import arrive, gradient_on, Walk, walk
-from ._pivot import is_pivotable, pivot, unknowns
+from ._pieces import arrive, Walk, walk
+from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
 from ._selection import design_selected
 from ._smoothed import is_smoothable
 from ._solution import DesignSolution, History, raise_unless_designed
-
-# Up to this many incentives, strategies and constraints in all steps are taken on pieces.
-_MOST_WALKED = 2500
 
 
 def design_accurately(
@@ -64,12 +61,16 @@ def design_accurately(
     pivotable = entropic is not True and is_pivotable(problem, theta, x)
     how = _How(steps, starts, smooth, pivotable, entropic)
     solution = None
-    walkable = entropic is not True and unknowns(problem, theta, x) <= _MOST_WALKED
-    if walkable and not is_traced(problem, theta, x, key):
+    known = not is_traced(problem, theta, x, key)
+    if known and is_judgeable(problem, theta, x, entropic):
         ends = _search_from_starts(problem, theta, x, key, how)
         solution = _walk_from_ends(problem, theta, x, ends, steps)
     if solution is None:
         solution = _best_of_starts(problem, theta, x, key, how)
+        if known:  # a history as long as the steps that were taken
+            taken = int(solution.steps)
+            history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
+            solution = eqx.tree_at(lambda s: s.history, solution, history)
     return raise_unless_designed(solution, throw)
 
 
@@ -144,25 +145,9 @@ def _concluded(
     problem: DesignProblem, unravel: Callable, x: Array, best: Walk, rows: np.ndarray
 ) -> DesignSolution:
     """What the steps on pieces have found, and what is proved of it."""
-    place, descent = best.place, best.descent
-    gradient = gradient_on(place, place.at.active)
-    theta, flat = unravel(jnp.asarray(place.theta)), jnp.asarray(place.theta)
-    moved = problem.incentive_set.project(unravel(flat - jnp.asarray(gradient, flat.dtype)))
-    left = float(jnp.linalg.norm(flat - ravel_pytree(moved)[0]))
-    at_rest = ENDINGS.stationary
-    # Of a gradient that is zero but for rounding, bounds take nothing away.
-    parts = np.abs(place.at.slope * place.at.unit).sum()
-    if left < 0.5 * np.linalg.norm(gradient) and np.linalg.norm(gradient) > 1e-5 * parts:
-        at_rest = ENDINGS.at_bounds
-    if np.any(place.at.degenerate):
-        at_rest = ENDINGS.kink
-    ending, result = {
-        "yes": (at_rest, RESULTS.successful),
-        "no": (ENDINGS.not_stationary, RESULTS.not_stationary),
-        "undecided": (ENDINGS.undecided, RESULTS.successful),
-    }[descent.verdict]
-    if descent.ambiguous:
-        ending, result = ENDINGS.no_derivative, RESULTS.no_derivative
+    place = best.place
+    found = judgement(problem, unravel(jnp.asarray(place.theta)), place, best.descent)
+    theta = unravel(jnp.asarray(place.theta))
     x = jnp.asarray(place.packed[: x.size]).reshape(x.shape)
     return DesignSolution(
         theta=theta,
@@ -170,19 +155,21 @@ def _concluded(
         objective=jnp.asarray(place.at.objective),
         residual=_residual(problem, theta, x),
         steps=jnp.int32(len(rows)),
-        history=_history(jnp.asarray(rows, flat.dtype)),
-        stationarity=jnp.asarray(left, flat.dtype),
-        ending=ending,
-        result=result,
+        history=_history(rows.astype(x.dtype)),
+        stationarity=jnp.asarray(found.stationarity, x.dtype),
+        ending=found.ending,
+        result=found.result,
     )
 
 
 _residual = eqx.filter_jit(lambda problem, theta, x: natural_residual(problem.game, theta, x))
 
 
-def _history(rows: Float[Array, "steps 3"]) -> History:
+def _history(rows: Float[Array | np.ndarray, "steps 3"]) -> History:
     """Objective, norm of its gradient and length of every step."""
-    unknown, none = jnp.full(len(rows), jnp.nan, rows.dtype), jnp.zeros(len(rows), jnp.int32)
+    # A constant that is not computed: NaN for what nobody computed is no failure.
+    unknown = jnp.asarray(np.full(len(rows), np.nan, rows.dtype))
+    none = jnp.zeros(len(rows), jnp.int32)
     info = SchemeInfo(
         design_step=rows[:, 2],
         play_step=unknown,
@@ -193,16 +180,35 @@ def _history(rows: Float[Array, "steps 3"]) -> History:
         degenerate=none,
         inner_steps=none,
     )
+    rows = jnp.asarray(rows)
     steps = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
     return History(steps, rows[:, 0], unknown, info, None)
 
 
-@eqx.filter_jit
 def _best_of_starts(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> DesignSolution:
     """The same in one compiled program: pivoting in place of steps on the host, and probes in
     place of a proof."""
+    found, residual, taken, rows = _best_ending(problem, theta, x, key, how)
+    return DesignSolution(
+        theta=found.theta,
+        x=found.x,
+        objective=found.objective,
+        residual=residual,
+        steps=taken,
+        history=_history(rows),
+        stationarity=found.stationarity,
+        ending=found.ending,
+        result=found.result,
+    )
+
+
+@eqx.filter_jit
+def _best_ending(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Ending, Array, Array, Array]:
+    """What was found, the residual there, steps taken, and a row for each."""
     key_starts, key_probes = jax.random.split(key)
     ends = _ends(problem, theta, x, key_starts, how)
     best = jnp.argmin(ends.best_objective)
@@ -217,17 +223,7 @@ def _best_of_starts(
         rows, taken = finish.rows, finish.steps
     ended = problem.incentive_set.project(unravel(best_theta))
     found = examine(problem, ended, best_x, key_probes, how.entropic)
-    return DesignSolution(
-        theta=found.theta,
-        x=found.x,
-        objective=found.objective,
-        residual=natural_residual(problem.game, found.theta, found.x),
-        steps=taken,
-        history=_history(rows),
-        stationarity=found.stationarity,
-        ending=found.ending,
-        result=found.result,
-    )
+    return found, natural_residual(problem.game, found.theta, found.x), taken, rows
 
 
 def _spread_starts(problem: DesignProblem, theta: PyTree, starts: int, key: PRNGKeyArray) -> PyTree:

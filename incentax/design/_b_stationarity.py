@@ -27,7 +27,7 @@ from ._lower_level import LowerLevel, size_of, ZERO
 # Relative decrease that counts as none, and linear programs at most.
 _NONE, _PROGRAMS = 1e-5, 60
 # Of the integer program that follows, where these do not decide.
-_SECONDS = 20.0
+_SECONDS = 10.0
 # Of an answer to a unit of the incentive.
 _LONGEST = 100.0
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import require_count
@@ -234,6 +235,9 @@ def finish(
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
     solution = _finish(problem, scheme, progress, history)
+    # Not computed by anyone: a constant, which no check for NaN takes for a failure.
+    unknown = jnp.asarray(np.full(solution.objective.shape, np.nan, solution.objective.dtype))
+    solution = eqx.tree_at(lambda s: s.stationarity, solution, unknown)
 
     def explain() -> str:
         step_key = None if key is None else jax.random.fold_in(key, progress.steps)
@@ -255,6 +259,7 @@ def _finish(
         RESULTS.where(jnp.isfinite(objective), RESULTS.successful, RESULTS.nonfinite_objective),
         RESULTS.nonfinite_play,
     )
+    verdict = RESULTS.where(_never_moved(history), RESULTS.never_moved, verdict)
     ended = progress.result == RESULTS.successful
     return DesignSolution(
         theta=theta,
@@ -263,10 +268,18 @@ def _finish(
         residual=residual,
         steps=progress.steps,
         history=history,
-        stationarity=jnp.full_like(objective, jnp.nan),
+        stationarity=objective,
         ending=ENDINGS.not_examined,
         result=RESULTS.where(ended, verdict, progress.result),
     )
+
+
+def _never_moved(history: History) -> Array:
+    """Whether no recorded step moved the incentive, for want of a two-sided derivative."""
+    degenerate = getattr(history.info, "degenerate", None)
+    if degenerate is None or not len(history.step):
+        return jnp.asarray(False)
+    return jnp.all(history.info.design_step == 0) & (degenerate[-1] > 0)
 
 
 def as_record(record: int | Record | None) -> Record:

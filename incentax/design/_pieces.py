@@ -113,7 +113,7 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
         reached = None
         if len(rows) < most and descent.verdict == "no":
             assert descent.active is not None
-            reached, piece = _along(level, place, descent, incentives), descent.active
+            reached, piece = along(level, place, descent, incentives), descent.active
         if reached is None and descent.verdict == "no" and len(rows) < most:
             # No length of it shows in the objective.
             descent = replace(descent, verdict="yes", direction=None, active=None)
@@ -177,7 +177,7 @@ def gradient_on(place: Place, active: np.ndarray) -> np.ndarray:
     return at.slope[:p] + adjoint @ zero[:, :p]
 
 
-def _along(
+def along(
     level: LowerLevel, place: Place, descent: Descent, incentives: LinearConstraints
 ) -> Place | None:
     """The first of ever shorter steps along a direction that is worth a tenth of its promise."""

@@ -244,7 +244,7 @@ def search(
         level_steps=zero,
         drop=jnp.zeros((), dtype),
         steps=zero,
-        rows=jnp.full((max_steps, 3), jnp.nan, dtype),
+        rows=jnp.zeros((max_steps, 3), dtype),
         best_theta=flat0,
         best_objective=jnp.asarray(jnp.inf, dtype),
         best_x=x0,

@@ -84,6 +84,8 @@ def raise_unless_designed(
     if is_traced(solution):
         return solution.result.error_if(solution, ~successful)
     if not jnp.all(successful):
-        message = f"{RESULTS[solution.result]} (the run broke off after step {solution.steps})"
+        finished = [RESULTS.not_stationary, RESULTS.no_derivative, RESULTS.never_moved]
+        ended = "ended" if any(solution.result == entry for entry in finished) else "broke off"
+        message = f"{RESULTS[solution.result]} (the run {ended} after step {solution.steps})"
         raise DesignFailure(f"{message} {explain()}".strip(), solution)
     return solution

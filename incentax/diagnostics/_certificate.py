@@ -3,15 +3,31 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._checks import is_traced
-from .._results import ENDINGS, RESULTS
+from .._results import b_stationarity, ENDINGS, RESULTS
 from .._tree import tree_norm
-from ..design import DesignProblem, evaluate_hypergradient, examine, NO_DERIVATIVE
-from ..equilibrium import Equilibrium, gap, known_entropic, other_equilibria, solve_equilibrium
-from ..games import AbstractGame
+from ..design import (
+    DesignProblem,
+    evaluate_hypergradient,
+    examine,
+    is_judgeable,
+    judge,
+    NO_DERIVATIVE,
+    unit_of,
+)
+from ..equilibrium import (
+    best_response,
+    Equilibrium,
+    gap,
+    known_entropic,
+    other_equilibria,
+    solve_equilibrium,
+)
+from ..games import AbstractGame, AtomicGame
 from ..sensitivity import Implicit
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
@@ -35,6 +51,10 @@ class Certificate(eqx.Module):
     - `complementarity_margin`: least over the constraints of the larger of slack and multiplier;
       near 0 an active set is about to change, and derivatives are one-sided. Infinite where costs
       keep every strategy in use.
+    - `least_slope`: least change of the objective over all directions of unit length, to first
+      order, relative to its parts: 0 where no direction descends. NaN where nobody decided it.
+    - `regret`: what a player of an [`AtomicGame`][] could gain by another reply, searched for
+      globally; relative to its cost. 0 for other games, NaN where no best reply was found.
     - `strong_monotonicity`: the least eigenvalue of `(∂F/∂x + ∂F/∂x^T) / 2` at the equilibrium and
       slope between sampled pairs of strategies, an upper bound of the game's constant; with more
       than 300 unknowns from samples alone.
@@ -56,6 +76,8 @@ class Certificate(eqx.Module):
     derivative_error: Float[Array, ""]
     linear_residual: Float[Array, ""]
     complementarity_margin: Float[Array, ""]
+    least_slope: Float[Array, ""]
+    regret: Float[Array, ""]
     strong_monotonicity: Float[Array, ""]
     lipschitz: Float[Array, ""]
     degenerate: Int[Array, ""]
@@ -74,19 +96,20 @@ class Certificate(eqx.Module):
                 f"The equilibrium was not reached (residual {self.equilibrium_residual:.1e}), and "
                 "without it nothing can be said of the design."
             )
-        words.append("The equilibrium is exact.")
+        words.append(self._of_the_equilibrium())
         if self.equilibrium_error > 1e-3:
             words.append(
                 f"The given strategy is not it: they differ by {self.equilibrium_error:.1e}."
             )
-        exists = bool(self.linear_residual <= NO_DERIVATIVE)
+        exists = bool(self.linear_residual <= NO_DERIVATIVE) or self.ending == ENDINGS.kink
         if not exists:
             words.append(
                 "The derivative of the objective does not exist there: the adjoint system has no "
                 f"solution (residual {self.linear_residual:.1e})."
             )
         words.append(f"The design is {ENDINGS[self.ending]} ({self.stationarity:.1e}).")
-        if self.derivative_error > 1e-4 and self.degenerate == 0 and exists:
+        allowed = max(1e-4, 10 * float(jnp.finfo(self.objective.dtype).eps) ** 0.5)
+        if self.derivative_error > allowed and self.degenerate == 0 and exists:
             words.append(
                 f"Central differences disagree with the gradient by {self.derivative_error:.1e}: "
                 "check that operator and objective are differentiable functions of their "
@@ -108,6 +131,21 @@ class Certificate(eqx.Module):
         else:
             words.append("other equilibria may exist, though 16 starts led to none.")
         return " ".join(words)
+
+    def _of_the_equilibrium(self) -> str:
+        if jnp.isnan(self.regret):
+            return "The equilibrium is exact to first order; no player's best reply was found."
+        if self.regret > 1e-6:
+            return (
+                "The equilibrium is one to first order only: costs are not convex, and another "
+                f"reply would gain a player {float(self.regret):.1e} of its cost."
+            )
+        return "The equilibrium is exact."
+
+    @property
+    def b_stationary(self) -> str | list[str]:
+        """Whether it is proved that no direction descends: "yes", "no" or "undecided"."""
+        return b_stationarity(self.ending)
 
     @property
     def monotone(self) -> bool:
@@ -131,6 +169,8 @@ class Certificate(eqx.Module):
             ("derivative error", self.derivative_error),
             ("linear residual", self.linear_residual),
             ("complementarity margin", self.complementarity_margin),
+            ("least slope", self.least_slope),
+            ("regret", self.regret),
             ("strong monotonicity, at most", self.strong_monotonicity),
             ("Lipschitz constant, at least", self.lipschitz),
         ]
@@ -171,7 +211,9 @@ def certify(
     theta, x = problem.at_door("certify", ("theta", "x"), theta, x)
     key = jax.random.key(0) if key is None else key
     game = problem.game
-    found = solve_equilibrium(game, theta, throw=False)
+    # Where the set does not say the shape of x, the given one does.
+    centre = jnp.broadcast_to(game.strategies(theta).centre(), x.shape).astype(x.dtype)
+    found = solve_equilibrium(game, theta, centre, throw=False)
     if given:
         # From the given strategy too: of several equilibria it is that one which is certified.
         near = solve_equilibrium(game, theta, x, throw=False)
@@ -180,7 +222,16 @@ def certify(
         take = take | (found.result != RESULTS.successful)
         found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
     given_x = x if given else found.x
-    certificate = _certify(problem, theta, given_x, found, key, known_entropic(game))
+    entropic = known_entropic(game)
+    known = not is_traced(problem, theta, given_x, key)
+    proving = known and is_judgeable(problem, theta, found.x, entropic)
+    certificate = _certify(problem, theta, given_x, found, key, None if proving else (entropic,))
+    if proving:
+        certificate = _proved(certificate, problem, theta, found.x)
+    if not proving:
+        unknown = jnp.asarray(np.full(certificate.objective.shape, np.nan))
+        unknown = unknown.astype(certificate.objective.dtype)
+        certificate = eqx.tree_at(lambda c: c.least_slope, certificate, unknown)
     if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
         return certificate
     others = other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1))
@@ -202,8 +253,9 @@ def _certify(
     given: Array,
     found: Equilibrium,
     key: PRNGKeyArray,
-    entropic: bool | None,
+    probing: tuple[bool | None] | None,
 ) -> Certificate:
+    """All but what linear programs prove; with `probing` by probes, and known to be entropic."""
     game, x = problem.game, found.x
     key_directions, key_pairs, key_shifts, key_probes = jax.random.split(key, 4)
     flat, unravel = ravel_pytree(theta)
@@ -212,7 +264,7 @@ def _certify(
 
     direct, _ = ravel_pytree(jax.grad(problem.objective)(theta, x))
     # At an optimum the two cancel: their sum is no measure of what rounding leaves.
-    size = jnp.linalg.norm(direct) + jnp.linalg.norm(slope - direct)
+    parts = jnp.abs(direct) + jnp.abs(slope - direct)
 
     def moved(step: Array) -> Array:
         return ravel_pytree(problem.incentive_set.project(unravel(flat + step)))[0]
@@ -221,40 +273,79 @@ def _certify(
         again = solve_equilibrium(game, unravel(flat), x, tol=1e-11, throw=False)
         return problem.objective(unravel(flat), again.x)
 
+    incentives = problem.incentive_set.constraints(theta)
+    unit = unit_of(incentives, flat)
+    eps = float(jnp.finfo(flat.dtype).eps)
+
     def error(direction: Array) -> Array:
-        length = jnp.finfo(flat.dtype).eps ** (1 / 3) * jnp.maximum(1, jnp.max(jnp.abs(flat)))
-        step = length * direction / jnp.linalg.norm(direction)
+        step = eps ** (1 / 3) * unit * direction / jnp.linalg.norm(direction)
         up, down = moved(step), moved(-step)
         above, below = jax.lax.map(value, jnp.stack([up, down]))
         seen, told = above - below, slope @ (up - down)
-        span = jnp.linalg.norm(up - down)
-        return jnp.abs(seen - told) / jnp.where(span * size > 0, span * size, 1)
+        # At an optimum both are nearly nothing: then what the objective changes to either side is
+        # the measure, and what rounding makes of its value is no error.
+        here = gradient.objective
+        sides = jnp.abs(above - here) + jnp.abs(below - here)
+        rounding = 100 * eps * jnp.maximum(jnp.abs(here), jnp.abs(above))
+        size = jnp.sum(jnp.abs(up - down) * parts) + sides
+        wrong = jnp.maximum(jnp.abs(seen - told) - rounding, 0)
+        return wrong / jnp.where(size > 0, size, 1)
 
     directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
     monotonicity, lipschitz = _constants(game, theta, x, key_pairs)
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
     shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
     slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
-    examined = examine(problem, theta, x, key_probes, entropic)
+    examined = None if probing is None else examine(problem, theta, x, key_probes, *probing)
     return Certificate(
         objective=gradient.objective,
         equilibrium_residual=found.residual,
         equilibrium_error=jnp.max(jnp.abs(given - x)),
         gap=gap(game, theta, x),
-        stationarity=examined.stationarity,
+        stationarity=gradient.objective if examined is None else examined.stationarity,
         gradient=tree_norm(gradient.value),
         derivative_error=jnp.max(jax.lax.map(error, directions)),
         linear_residual=gradient.residual,
         complementarity_margin=_margin(game, theta, x),
+        least_slope=gradient.objective,
+        regret=_regret(game, theta, x),
         strong_monotonicity=monotonicity,
         lipschitz=lipschitz,
         degenerate=gradient.degenerate,
         insensitive=jnp.all(slopes == 0),
         others=jnp.int32(0),
         selected=jnp.asarray(True),
-        ending=examined.ending,
+        ending=ENDINGS.undecided if examined is None else examined.ending,
         result=found.result,
     )
+
+
+def _proved(
+    certificate: Certificate, problem: DesignProblem, theta: PyTree, x: Array
+) -> Certificate:
+    """With what linear programs prove of the design."""
+    found = judge(problem, theta, x)
+    if found is None:
+        return certificate
+    dtype = certificate.objective.dtype
+    return eqx.tree_at(
+        lambda c: (c.stationarity, c.least_slope, c.degenerate, c.ending),
+        certificate,
+        (
+            jnp.asarray(found.stationarity, dtype),
+            jnp.asarray(np.asarray(found.least_slope, dtype)),
+            jnp.int32(found.degenerate),
+            found.ending,
+        ),
+    )
+
+
+def _regret(game: AbstractGame, theta: PyTree, x: Array) -> Array:
+    """Largest relative gain that a player of an atomic game could make alone."""
+    if not isinstance(game, AtomicGame) or x.size > _DENSE:
+        return jnp.zeros((), x.dtype)
+    found = best_response(game, theta, x)
+    return jnp.max(found.regret / (jnp.abs(found.cost) + jnp.abs(found.cost + found.regret) + 1e-3))
 
 
 def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
@@ -266,14 +357,19 @@ def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
 def _constants(
     game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray
 ) -> tuple[Array, Array]:
-    """Least slope of `<F(a) - F(b), a - b>` and largest of `||F(a) - F(b)||`, where looked."""
+    """Least slope of `<F(a) - F(b), a - b>` and largest of `||F(a) - F(b)||`, where looked.
+
+    In the game's own weights where it knows some.
+    """
     strategies = game.strategies(theta)
+    weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
 
     def slopes(key: PRNGKeyArray) -> tuple[Array, Array]:
         width = 0.1 * (1 + jnp.max(jnp.abs(x)))
         draws = width * jax.random.normal(key, (2, *x.shape), x.dtype)
         a, b = strategies.project(x + draws[0]), strategies.project(x + draws[1])
         apart, differ = a - b, game.operator(theta, a) - game.operator(theta, b)
+        differ = differ * weights
         size = jnp.sum(apart**2)
         fine = jnp.all(jnp.isfinite(differ)) & (size > 0)
         size = jnp.where(fine, size, 1)
@@ -284,7 +380,8 @@ def _constants(
     low, high = jax.lax.map(slopes, jax.random.split(key, _PAIRS))
     least, largest = jnp.min(low), jnp.max(high)
     if x.size <= _DENSE:
-        matrix = jax.jacfwd(lambda x: game.operator(theta, x))(x).reshape(x.size, x.size)
+        matrix = jax.jacfwd(lambda x: weights * game.operator(theta, x))(x)
+        matrix = matrix.reshape(x.size, x.size)
         finite = jnp.all(jnp.isfinite(matrix))
         # Only motions that stay on the equalities count.
         rows = strategies.constraints(x).equality.dense(x.dtype)

@@ -76,6 +76,12 @@ class AbstractGame(eqx.Module):
         return self.operator(theta, x)
 
     @property
+    def weights(self) -> Float[Array, "*x"] | None:
+        """Weights `lambda` in which the game is known to be judged for monotonicity, an entry each
+        of `x`, or `None`: `sum lambda_i (F_i(x) - F_i(y)) (x_i - y_i) >= 0`."""
+        return None
+
+    @property
     def entropic(self) -> Bool[Array, ""] | None:
         """Whether costs rise like `log x` at the boundary, so that every strategy is used."""
         return None

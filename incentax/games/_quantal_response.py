@@ -67,6 +67,10 @@ class QuantalResponse(AbstractGame):
         return self.game.log_operator(theta, x, log_x) + self.eta.astype(x.dtype) * (logarithm + 1)
 
     @property
+    def weights(self) -> Array | None:
+        return self.game.weights
+
+    @property
     def entropic(self) -> Bool[Array, ""]:
         return jnp.all(self.eta > 0) & jnp.all(self.epsilon == 0)
 

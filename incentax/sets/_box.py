@@ -69,9 +69,11 @@ class Box(AbstractStrategySet):
         return jnp.clip(x, self.lower.astype(x.dtype), self.upper.astype(x.dtype))
 
     def centre(self) -> Array:
-        finite = jnp.isfinite(self.lower) & jnp.isfinite(self.upper)
-        middle = jnp.where(finite, self.lower, 0) / 2 + jnp.where(finite, self.upper, 0) / 2
-        return jnp.clip(middle, self.lower, self.upper)
+        has_low, has_high = jnp.isfinite(self.lower), jnp.isfinite(self.upper)
+        low, high = jnp.where(has_low, self.lower, 0), jnp.where(has_high, self.upper, 0)
+        # By a single bound 1 away from it: on it, agents may be at rest whatever is done.
+        inside = jnp.where(has_low, low + 1, jnp.where(has_high, high - 1, 0))
+        return jnp.where(has_low & has_high, low / 2 + high / 2, inside)
 
     def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
         del operator_value

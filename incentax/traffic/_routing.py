@@ -161,6 +161,11 @@ class RoutingGame(AbstractGame):
         return self.logit.log_operator(theta, x, log_x)
 
     @property
+    def weights(self) -> Array:
+        # A share of many trips weighs as much as these: in path flows the game is monotone.
+        return self.flows.trips / jnp.mean(self.flows.trips)
+
+    @property
     def entropic(self) -> Bool[Array, ""]:
         return self.logit.entropic
 

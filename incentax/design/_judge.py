@@ -1,0 +1,75 @@
+"""What is proved of a design: whether its gradient vanishes, or no direction descends."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from .._results import ENDINGS, RESULTS
+from ._b_stationarity import decide, Descent
+from ._lower_level import LowerLevel
+from ._pieces import along, arrive, gradient_on, Place
+from ._pivot import unknowns
+from ._problem import DesignProblem
+
+# Up to this many incentives, strategies and constraints in all.
+_MOST = 2500
+
+
+class Judgement(NamedTuple):
+    """`stationarity`, `least_slope`: see [`Certificate`][]; `gradient` is flat, on the piece."""
+
+    ending: ENDINGS
+    result: RESULTS
+    stationarity: float
+    least_slope: float
+    gradient: np.ndarray
+    degenerate: int
+
+
+def is_judgeable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None) -> bool:
+    """Whether the matrices of the linear programs are affordable, and a bound may be met."""
+    return entropic is not True and unknowns(problem, theta, x) <= _MOST
+
+
+def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:
+    """What is proved of `theta`, whose equilibrium is near `x`; `None` where there is none."""
+    flat, _ = ravel_pytree(theta)
+    level = LowerLevel(problem, theta, x)
+    incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))
+    place = arrive(level, np.asarray(flat), np.asarray(x).ravel())
+    if place is None:
+        return None
+    descent = decide(place.at, incentives, place.theta)
+    if descent.verdict == "no" and along(level, place, descent, incentives) is None:
+        # No length of it shows in the objective.
+        descent = Descent("yes", descent.bound)
+    return judgement(problem, theta, place, descent)
+
+
+def judgement(problem: DesignProblem, like: PyTree, place: Place, descent: Descent) -> Judgement:
+    """In words and figures, from what the linear programs said."""
+    unravel, dtype = ravel_pytree(like)[1], place.theta.dtype
+    gradient = gradient_on(place, place.at.active)
+    stepped = unravel(jnp.asarray(place.theta - gradient, dtype))
+    moved = np.asarray(ravel_pytree(problem.incentive_set.project(stepped))[0])
+    left = float(np.linalg.norm(place.theta - moved))
+    at_rest = ENDINGS.stationary
+    # Of a gradient that is zero but for rounding, bounds take nothing away.
+    whole, parts = np.linalg.norm(gradient), np.abs(place.at.slope * place.at.unit).sum()
+    if left < 0.5 * whole and whole * np.max(place.at.unit[: len(gradient)]) > 1e-5 * parts:
+        at_rest = ENDINGS.at_bounds
+    degenerate = int(np.sum(place.at.degenerate))
+    if degenerate:
+        at_rest = ENDINGS.kink
+    ending, result = {
+        "yes": (at_rest, RESULTS.successful),
+        "no": (ENDINGS.not_stationary, RESULTS.not_stationary),
+        "undecided": (ENDINGS.undecided, RESULTS.successful),
+    }[descent.verdict]
+    if descent.ambiguous:
+        ending, result = ENDINGS.no_derivative, RESULTS.no_derivative
+    return Judgement(ending, result, left, descent.bound, gradient, degenerate)
