@@ -1,5 +1,6 @@
 """The accurate designer: a search from each start, steps on pieces from the best, and a proof."""
 
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count
-from ..equilibrium import known_entropic, natural_residual
+from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
+from ..games import AtomicGame
 from ._b_stationarity import unit_of
 from ._examine import Ending, examine
 from ._judge import is_judgeable, judgement
@@ -71,7 +73,24 @@ def design_accurately(
             taken = int(solution.steps)
             history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
             solution = eqx.tree_at(lambda s: s.history, solution, history)
+    if known and isinstance(problem.game, AtomicGame):
+        _warn_of_better_replies(problem, solution)
     return raise_unless_designed(solution, throw)
+
+
+def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) -> None:
+    """Players whose costs are not convex may be at an equilibrium to first order only."""
+    regret = float(_regret(problem, solution.theta, solution.x))
+    if regret > NASH:
+        warnings.warn(
+            "`design(problem)`: the strategies are an equilibrium to first order only: costs are "
+            f"not convex, and another reply would gain a player {regret:.1e} of its cost. "
+            'A problem with `selection="optimistic"` counts Nash equilibria alone.',
+            stacklevel=4,
+        )
+
+
+_regret = eqx.filter_jit(lambda problem, theta, x: largest_regret(problem.game, theta, x))
 
 
 class _How(eqx.Module):

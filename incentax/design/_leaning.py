@@ -9,7 +9,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from ..dynamics import AbstractDynamics
-from ..equilibrium import find_equilibrium, is_isolated, natural_residual, Newton
+from ..equilibrium import (
+    find_equilibrium,
+    is_isolated,
+    largest_regret,
+    NASH,
+    natural_residual,
+    Newton,
+)
 from ..games import AbstractGame
 from ..sensitivity import Implicit
 from ..sets import AbstractSet
@@ -157,6 +164,10 @@ def _judged(problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push
     residual = natural_residual(_Leaning(problem, weight, push), theta, x)
     objective = problem.objective(theta, x)
     fine = residual <= 1e-7 * (1 + jnp.max(jnp.abs(x)) + jnp.max(jnp.abs(value)))
+    if problem.selection != "play":
+        # Players whose costs are not convex may have a better reply elsewhere.
+        regret = largest_regret(problem.game, theta, x)
+        fine = fine & ~(regret > NASH)
     return Branch(x, weight, push, objective, fine & jnp.isfinite(objective))
 
 

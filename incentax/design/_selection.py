@@ -243,13 +243,14 @@ class _Search:
         return int((values >= end.objective - 1e-6 * (1 + abs(end.objective))).sum()) > 1
 
     def _at_a_jump(self, end: _End) -> bool:
-        """Whether close by the objective falls on this branch, and another one is selected."""
+        """Whether close by the objective falls on this branch, or the branch is lost, and another
+        one is selected."""
         goal = self._step(end)
         margin = 1e-6 * (1 + abs(end.objective))
         for halving in range(4, _HALVINGS, 4):
             flat = end.theta + 0.5**halving * (goal - end.theta)
             value, _ = followed(self.problem, self.incentive(flat), *end.branch.row(end.row))
-            falls = float(value) < end.objective
+            falls = not float(value) >= end.objective
             if falls and self.selected(flat).objective > end.objective + margin:
                 return True
         return False

@@ -20,14 +20,15 @@ from ..design import (
     unit_of,
 )
 from ..equilibrium import (
-    best_response,
     Equilibrium,
     gap,
     known_entropic,
+    largest_regret,
+    NASH,
     other_equilibria,
     solve_equilibrium,
 )
-from ..games import AbstractGame, AtomicGame
+from ..games import AbstractGame
 from ..sensitivity import Implicit
 
 # Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
@@ -135,7 +136,7 @@ class Certificate(eqx.Module):
     def _of_the_equilibrium(self) -> str:
         if jnp.isnan(self.regret):
             return "The equilibrium is exact to first order; no player's best reply was found."
-        if self.regret > 1e-6:
+        if self.regret > NASH:
             return (
                 "The equilibrium is one to first order only: costs are not convex, and another "
                 f"reply would gain a player {float(self.regret):.1e} of its cost."
@@ -308,7 +309,7 @@ def _certify(
         linear_residual=gradient.residual,
         complementarity_margin=_margin(game, theta, x),
         least_slope=gradient.objective,
-        regret=_regret(game, theta, x),
+        regret=largest_regret(game, theta, x),
         strong_monotonicity=monotonicity,
         lipschitz=lipschitz,
         degenerate=gradient.degenerate,
@@ -338,14 +339,6 @@ def _proved(
             found.ending,
         ),
     )
-
-
-def _regret(game: AbstractGame, theta: PyTree, x: Array) -> Array:
-    """Largest relative gain that a player of an atomic game could make alone."""
-    if not isinstance(game, AtomicGame) or x.size > _DENSE:
-        return jnp.zeros((), x.dtype)
-    found = best_response(game, theta, x)
-    return jnp.max(found.regret / (jnp.abs(found.cost) + jnp.abs(found.cost + found.regret) + 1e-3))
 
 
 def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:

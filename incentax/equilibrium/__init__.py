@@ -16,7 +16,13 @@ from ._equilibria import (
     other_equilibria as other_equilibria,
 )
 from ._face import is_isolated as is_isolated
-from ._gap import best_response as best_response, BestResponse as BestResponse, gap as gap
+from ._gap import (
+    best_response as best_response,
+    BestResponse as BestResponse,
+    gap as gap,
+    largest_regret as largest_regret,
+    NASH as NASH,
+)
 from ._newton import jacobian_of as jacobian_of, Newton as Newton
 from ._path import quantal_path as quantal_path, QuantalPath as QuantalPath
 from ._residual import natural_residual as natural_residual

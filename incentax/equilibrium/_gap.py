@@ -7,10 +7,25 @@ from jaxtyping import Array, Float, PyTree
 
 from .._results import RESULTS
 from ..games import AbstractGame, AtomicGame, Game
-from ..sets import AbstractStrategySet, Box, Polyhedron, Simplex
+from ..sets import (
+    AbstractStrategySet,
+    DenseJacobian,
+    LinearConstraints,
+    Polyhedron,
+    Rows,
+    Simplex,
+    solve_kkt,
+)
 from ._door import strategy_at_door
 from ._newton import Newton
 from ._solve import find_equilibrium
+
+# Points that are scattered over a player's strategies, and how many of them are descended from.
+_GRID, _DESCENTS = 129, 3
+# Up to this many unknowns a regret is looked for without being asked.
+_MOST = 300
+# Relative regret that counts as none.
+NASH = 1e-6
 
 
 def gap(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, ""]:
@@ -63,8 +78,7 @@ class BestResponse(eqx.Module):
 
     - `x`: player by player, the strategy that is best for it while the others keep theirs.
     - `cost`: what each player would pay then.
-    - `regret`: what each player pays more now: 0 for all at a Nash equilibrium, and never negative
-      where a player's cost is convex in its own strategy.
+    - `regret`: what each player pays more now: 0 for all at a Nash equilibrium, never negative.
     """
 
     x: Float[Array, "players ..."]
@@ -78,9 +92,9 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
         min over y_i of J_i(theta, y_i, x_-i)
 
     Constraints that couple players leave each what the others' strategies leave it. Each player's
-    problem is solved by Newton's method on its own strategy, which is exact for costs that are
-    convex in it; for others what is found, or one of the two ends of its box, is a lower bound of
-    the regret. NaN where no minimum was found.
+    problem is solved by Newton's method on its own strategy, from where it is and from the best
+    points of a grid over its bounds (from three dimensions on, of points drawn there): exact for
+    costs that are convex in it, for others a search. NaN where no minimum was found.
 
     **Raises** `TypeError` for a game without costs.
 
@@ -97,40 +111,96 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
             f"{type(game).__name__}"
         )
     x = strategy_at_door("best_response", "x", game, theta, x)
-    constraints = game.strategies(theta).constraints(x)
-    lower, upper = constraints.lower.reshape(x.shape), constraints.upper.reshape(x.shape)
-    equality = constraints.equality.dense(x.dtype), constraints.equality_level
-    inequality = constraints.inequality, constraints.inequality_level
-    costs = game.cost(theta, x)
+    moved, best = _respond(game, theta, x)
+    return BestResponse(moved, best, game.cost(theta, x) - best)
 
-    def own_bounds(player: Array) -> tuple[Array, Array]:
-        """What the others leave the player; rows belong to a flat x, of one entry a player."""
-        low, high = lower[player], upper[player]
-        for (rows, level), both in ((equality, True), (inequality, False)):
-            if level.size:
-                own = rows[:, player]
-                end = (level - rows @ x + own * x[player]) / jnp.where(own == 0, 1, own)
-                above, below = (own > 0) | (both & (own != 0)), (own < 0) | (both & (own != 0))
-                high = jnp.minimum(high, jnp.min(jnp.where(above, end, jnp.inf)))
-                low = jnp.maximum(low, jnp.max(jnp.where(below, end, -jnp.inf)))
-        return low, jnp.maximum(low, high)
 
-    def respond(player: Array) -> tuple[Array, Array]:
-        def own_cost(own: Array) -> Array:
-            return game.cost(theta, x.at[player].set(own))[player]
+def largest_regret(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, ""]:
+    """What a player of an atomic game could gain at most, relative to its cost; 0 for others.
 
-        low, high = own_bounds(player)
-        alone = Game(lambda _, own: jax.grad(own_cost)(own), Box(low, high))
-        own, _, result = find_equilibrium(alone, None, x[player], Newton(), None, 150)
-        # Where a cost is not convex its least value may lie at a bound.
-        ends = [jnp.where(jnp.isfinite(end), end, own) for end in (low, high)]
-        tried = jnp.stack([own, *ends, x[player]])
-        values = jax.vmap(own_cost)(tried)
-        best = jnp.argmin(values)
+    NaN where no best reply was found.
+    """
+    if not isinstance(game, AtomicGame) or x.size > _MOST:
+        return jnp.zeros((), x.dtype)
+    costs, (_, best) = game.cost(theta, x), _respond(game, theta, x)
+    size = jnp.maximum(jnp.maximum(jnp.abs(costs), jnp.abs(best)), 1e-3 * jnp.max(jnp.abs(costs)))
+    return jnp.max((costs - best) / jnp.where(size > 0, size, 1))
+
+
+@eqx.filter_jit
+def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
+    players, size = x.shape[0], x[0].size
+    whole = game.strategies(theta).constraints(x)
+    bounds = [side.reshape(players, size) for side in (whole.lower, whole.upper)]
+    rows = [whole.equality.dense(x.dtype), whole.inequality.astype(x.dtype)]
+    rows = [part.reshape(len(part), players, size) for part in rows]
+    levels = [whole.equality_level, whole.inequality_level]
+
+    def one(player: Array) -> tuple[Array, Array]:
+        def cost(own: Array) -> Array:
+            return game.cost(theta, x.at[player].set(own.reshape(x.shape[1:])))[player]
+
+        def linearise(own: Array):
+            return jax.grad(cost)(own), DenseJacobian(jax.hessian(cost)(own))
+
+        # What the others leave the player; a row that it does not enter is theirs to keep.
+        own = [part[:, player] for part in rows]
+        rest = [
+            level - part.reshape(len(part), players * size) @ x.ravel() + mine @ x[player].ravel()
+            for level, part, mine in zip(levels, rows, own)
+        ]
+        enters = [jnp.any(mine != 0, axis=1) for mine in own]
+        alone = LinearConstraints(
+            bounds[0][player],
+            bounds[1][player],
+            Rows(own[0]),
+            jnp.where(enters[0], rest[0], 0),
+            own[1],
+            jnp.where(enters[1], rest[1], 1),
+        )
+
+        def nearest(own: Array) -> Array:
+            identity = DenseJacobian(jnp.eye(size, dtype=own.dtype))
+            found, _, _ = solve_kkt(
+                lambda y: (y - own, identity), lambda y: y - own, alone, own, tol=1e-9
+            )
+            return found.x
+
+        def descended(start: Array) -> tuple[Array, Array]:
+            found, left, _ = solve_kkt(linearise, jax.grad(cost), alone, start, tol=1e-9)
+            value = cost(found.x)
+            fine = (left <= 1e-6 * (1 + jnp.max(jnp.abs(found.x)))) & jnp.isfinite(value)
+            return found.x, jnp.where(fine, value, jnp.inf)
+
+        here = x[player].ravel()
+        tried = _scattered(here, *bounds, player)
+        if sum(level.size for level in levels):
+            tried = jax.lax.map(nearest, tried)
+        costs = jax.vmap(cost)(tried)
+        # Newton from where the player is, and from the best of what was scattered.
+        first = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf))[:_DESCENTS]
+        ends, values = jax.lax.map(descended, jnp.concatenate([here[None], tried[first]]))
+        points = jnp.concatenate([ends, tried[first], here[None]])
+        bounded = jnp.all(jnp.isfinite(alone.lower) & jnp.isfinite(alone.upper))
         # Without a minimum there is no best response to speak of.
-        bounded = jnp.all(jnp.isfinite(low) & jnp.isfinite(high))
-        known = (result == RESULTS.successful) | bounded
-        return jnp.where(known, tried[best], jnp.nan), jnp.where(known, values[best], jnp.nan)
+        known = bounded | jnp.any(jnp.isfinite(values))
+        values = jnp.concatenate([values, costs[first], cost(here)[None]])
+        best = jnp.nanargmin(values)
+        reply = jnp.where(known, points[best], jnp.nan).reshape(x.shape[1:])
+        return reply, jnp.where(known, values[best], jnp.nan)
 
-    moved, best = jax.lax.map(respond, jnp.arange(x.shape[0]))
-    return BestResponse(moved, best, costs - best)
+    return jax.lax.map(one, jnp.arange(players))
+
+
+def _scattered(here: Array, lower: Array, upper: Array, player: Array) -> Array:
+    """Strategies all over a player's bounds: a grid in one or two dimensions, else drawn."""
+    size, low, high = here.size, lower[player], upper[player]
+    wide = 10 * (1 + jnp.max(jnp.abs(here)))
+    low = jnp.where(jnp.isfinite(low), low, jnp.minimum(here, high) - wide)
+    high = jnp.where(jnp.isfinite(high), high, jnp.maximum(here, low) + wide)
+    if size <= 2:
+        ticks = jnp.linspace(0, 1, _GRID if size == 1 else 17, dtype=here.dtype)
+        shares = jnp.stack(jnp.meshgrid(*[ticks] * size), axis=-1).reshape(-1, size)
+    else:
+        shares = jax.random.uniform(jax.random.key(0), (_GRID, size), here.dtype)
+    return low + shares * (high - low)
