@@ -81,6 +81,7 @@ from .sensitivity import Implicit as Implicit, Neumann as Neumann, Unrolled as U
 from .sets import (
     Box as Box,
     NonNegative as NonNegative,
+    PerPlayer as PerPlayer,
     Polyhedron as Polyhedron,
     Product as Product,
     Reals as Reals,

@@ -1,5 +1,8 @@
 """Refusals: one way to say which argument breaks which rule, eagerly and in compiled code."""
 
+import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -47,7 +50,7 @@ _POISONING = ContextVar("poisoning", default=False)
 
 @contextmanager
 def poisoning() -> Iterator[None]:
-    """Within it traced values that break a rule become NaN: each lane has its own status.
+    """Within it values that break a rule become NaN: each lane has its own status.
 
     A jitted helper of the user's that makes a set keeps what it was first traced with.
     """
@@ -58,18 +61,24 @@ def poisoning() -> Iterator[None]:
         _POISONING.reset(token)
 
 
+def is_poisoning() -> bool:
+    """Whether values that break a rule become NaN."""
+    return _POISONING.get()
+
+
 def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
     """Returns `tree`, or refuses with `rule` and the first value at which it does not hold.
 
     `received` is the value that breaks the rule, or several by name.
 
-    Concrete values raise `ValueError` at once. Traced ones raise when the program runs, by
-    `eqx.error_if`, with the same text; see also [`poisoning`][].
+    Known values raise `ValueError` at once. Traced ones raise when the program runs, by
+    `eqx.error_if`, with the same text. Within [`poisoning`][] both become NaN.
     """
-    if not is_traced(holds, received):
-        if not np.all(holds):
-            raise ValueError(rule + _describe(np.asarray(holds), received))
+    known = not is_traced(holds, received)
+    if known and np.all(holds):
         return tree
+    if known and not _POISONING.get():
+        raise ValueError(rule + _describe(np.asarray(holds), received))
     if _POISONING.get():
         fine = jnp.all(jnp.asarray(holds))
         return jax.tree.map(lambda leaf: jnp.where(fine, leaf, jnp.nan), tree)
@@ -108,6 +117,14 @@ def _describe(holds: np.ndarray, received: Received) -> str:
         index = tuple(int(i) for i in np.unravel_index(int(np.argmin(holds)), holds.shape))
         place = f" at index {index[0] if len(index) == 1 else index}"
     return ", got " + ", ".join(f"{name}{value[index]}" for name, value in values.items()) + place
+
+
+def warn(text: str) -> None:
+    """A warning that points at the line which called the package."""
+    package, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:

@@ -1,5 +1,7 @@
 """How a computation ended. Each entry is advice: it says what to change."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 
@@ -96,3 +98,26 @@ def b_stationarity(ending: ENDINGS) -> str | list[str]:
     proved = np.asarray(proved | (ending == ENDINGS.kink))
     refuted = np.asarray(ending == ENDINGS.not_stationary)
     return np.where(proved, "yes", np.where(refuted, "no", "undecided")).tolist()
+
+
+def in_words(kind: type[eqx.Enumeration], entry: Any) -> str | list:
+    """The text of an entry, or a list of them for a batch; its name where it has no text."""
+    names = [name for name in vars(kind)["_name_to_item"]]
+    entries = [getattr(kind, name) for name in names]
+    texts = np.array([kind[one] or name for name, one in zip(names, entries)], dtype=object)
+    which = np.argmax([np.asarray(entry == one) for one in entries], axis=0)
+    return texts[which] if np.ndim(which) == 0 else texts[which].tolist()
+
+
+def as_table(rows: list[tuple[str, Any]]) -> str:
+    """A name and a value a line: numbers in one form, arrays shortened, words as they are."""
+    lines = []
+    for name, value in rows:
+        if isinstance(value, str | list):
+            text = str(value)
+        elif np.ndim(value) == 0:
+            text = f"{float(value): .6e}" if np.asarray(value).dtype.kind == "f" else f" {value}"
+        else:
+            text = np.array2string(np.asarray(value), precision=5, threshold=8, edgeitems=3)
+        lines.append(f"{name:<24} {text}")
+    return "\n".join(lines)

@@ -1,6 +1,5 @@
 """The accurate designer: a search from each start, steps on pieces from the best, and a proof."""
 
-import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,7 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count
+from .._checks import is_traced, require_count, warn
+from .._linear import one_after_another
 from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
 from ._b_stationarity import unit_of
@@ -82,11 +82,10 @@ def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) ->
     """Players whose costs are not convex may be at an equilibrium to first order only."""
     regret = float(_regret(problem, solution.theta, solution.x))
     if regret > NASH:
-        warnings.warn(
+        warn(
             "`design(problem)`: the strategies are an equilibrium to first order only: costs are "
             f"not convex, and another reply would gain a player {regret:.1e} of its cost. "
             'A problem with `selection="optimistic"` counts Nash equilibria alone.',
-            stacklevel=4,
         )
 
 
@@ -227,7 +226,21 @@ def _best_of_starts(
 def _best_ending(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> tuple[Ending, Array, Array, Array]:
-    """What was found, the residual there, steps taken, and a row for each."""
+    """What was found, the residual there, steps taken, and a row for each.
+
+    Lanes of a `vmap` run one after another on CPU: side by side each would do the work of all.
+    """
+    leaves, structure = jax.tree.flatten((problem, theta, x, key))
+
+    def one(*leaves: Array) -> tuple[Ending, Array, Array, Array]:
+        return _ended(*jax.tree.unflatten(structure, leaves), how)
+
+    return one_after_another(one)(*leaves)
+
+
+def _ended(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Ending, Array, Array, Array]:
     key_starts, key_probes = jax.random.split(key)
     ends = _ends(problem, theta, x, key_starts, how)
     best = jnp.argmin(ends.best_objective)

@@ -1,6 +1,5 @@
 """The regulator's problem and its derivative."""
 
-import warnings
 from collections.abc import Callable
 from typing import get_args, Literal
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from .._checks import require, require_one_of, require_positive
+from .._checks import require, require_one_of, require_positive, warn
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
@@ -101,10 +100,9 @@ class DesignProblem(eqx.Module):
         x = strategy_at_door(owner, names[1], self.game, theta, x)
         # Refuses an objective that is no number.
         if _ignores_last(jax.make_jaxpr(self.objective)(theta, x).jaxpr) and owner == "design":
-            warnings.warn(
+            warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
                 "Going on.",
-                stacklevel=4,
             )
         return theta, x
 

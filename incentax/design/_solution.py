@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import is_traced
-from .._results import b_stationarity, ENDINGS, RESULTS
+from .._results import as_table, b_stationarity, ENDINGS, in_words, RESULTS
 from ._scheme import AbstractInfo
 
 
@@ -61,6 +62,23 @@ class DesignSolution(eqx.Module):
         are about to change; "undecided" where there are too many of them.
         """
         return b_stationarity(self.ending)
+
+    def __str__(self) -> str:
+        leaves = [leaf for leaf in jax.tree.leaves(self.theta)]
+        incentive = leaves[0] if len(leaves) == 1 else [jnp.shape(leaf) for leaf in leaves]
+        return as_table(
+            [
+                ("objective", self.objective),
+                ("incentive", incentive),
+                ("strategy", self.x),
+                ("residual", self.residual),
+                ("projected gradient", self.stationarity),
+                ("B-stationary", self.b_stationary),
+                ("steps", self.steps),
+                ("ending", in_words(ENDINGS, self.ending)),
+                ("result", in_words(RESULTS, self.result)),
+            ]
+        )
 
 
 class DesignFailure(RuntimeError):

@@ -2,26 +2,63 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._checks import as_float, require
+from .._checks import as_float, is_traced, require, warn
 from ..games import AbstractGame
 from ..sets import AbstractSet
 
 
+def as_incentive(owner: str, name: str, theta: PyTree) -> PyTree:
+    """`theta` with float arrays for leaves; `TypeError` for what is none."""
+    for leaf in jax.tree.leaves(theta):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int):
+            raise TypeError(
+                f"`{owner}({name}=...)` needs a pytree of arrays, got a leaf {leaf!r}; of a module "
+                "take the arrays: `arrays, rest = eqx.partition(module, eqx.is_inexact_array)`, "
+                "and put it together again inside of operator and objective with `eqx.combine`"
+            )
+    return jax.tree.map(as_float, theta)
+
+
 def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTree:
-    """`point` as float arrays, refused unless it has the shape of the set and lies inside."""
-    point = jax.tree.map(as_float, point)
+    """`point` as float arrays, refused unless it has the shape of the set and lies inside.
+
+    A start, by a name that ends in 0, is projected, with a warning where values are known.
+    """
+    point = as_incentive(owner, name, point)
     point_set.check_shape(owner, name, point)
     projected = point_set.project(point)
-    rule = f"`{owner}({name}=...)` needs a finite point of its set"
+    start = name.endswith("0")
+    kind = "start" if start else "point of its set"
+    rule = f"`{owner}({name}=...)` needs a finite {kind}"
 
     def checked(leaf: Array, nearest: Array) -> Array:
         tolerance = jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
-        near = jnp.isfinite(leaf) & (jnp.abs(leaf - nearest) <= tolerance)
+        near = jnp.isfinite(leaf) & ((jnp.abs(leaf - nearest) <= tolerance) | start)
         return require(leaf, near, rule, {"value": leaf, "nearest point": nearest})
 
-    return jax.tree.map(checked, point, projected)
+    checked_point = jax.tree.map(checked, point, projected)
+    if not start:
+        return checked_point
+    far = jax.tree.map(
+        lambda leaf, nearest: (
+            jnp.abs(leaf - nearest) > jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
+        ),
+        point,
+        projected,
+    )
+    moved = [jnp.any(leaf) for leaf in jax.tree.leaves(far)]
+    if is_traced(moved) or any(map(bool, moved)):
+        if not is_traced(moved):
+            warn(
+                f"`{owner}({name}=...)` lies outside of its set: going on from the nearest point.",
+            )
+        return jax.tree.map(
+            lambda at, bad, near: jnp.where(bad, near, at), checked_point, far, projected
+        )
+    return checked_point
 
 
 def strategy_at_door(
@@ -47,7 +84,10 @@ def _shape_of_strategy(
 ) -> tuple[int, ...]:
     """The shape that the operator returns for a scalar, if it also maps it to itself."""
     untold = "the strategy set does not say the shape of x, and the operator does not tell it"
-    unknown = f"`{owner}({name}=...)` needs a strategy: {untold}, got None"
+    unknown = (
+        f"`{owner}({name}=...)` needs a strategy, or the game a set with a shape, as "
+        f"`ix.NonNegative((n,))`: {untold}, got None"
+    )
     if name is None:
         unknown = f"`{owner}` needs a strategy set that has a shape, as `ix.Reals((n,))`: {untold}"
     try:

@@ -33,6 +33,8 @@ class Equilibria(eqx.Module):
     - `stable`: whether play from close by stays close by.
     - `isolated`: whether there is certainly no other equilibrium arbitrarily near, by the linear
       system on its face; where it is not, it stands for all of the kind with the same costs.
+    - `extent`: how far the equilibria of a row lie apart, the largest over the entries of `x`: of a
+      continuum, which is one row. 0 where it is isolated.
     - `share_error`: standard error of `share`, as of one more start on either side.
     - `method`: the play whose basins and stability these are; another step has others.
     - `unsettled`: share of the starts from which play was at no equilibrium when it was stopped:
@@ -45,17 +47,19 @@ class Equilibria(eqx.Module):
     stable: Bool[Array, " found"]
     isolated: Bool[Array, " found"]
     unsettled: Float[Array, ""]
+    extent: Float[Array, " found"]
     share_error: Float[Array, " found"]
     method: AbstractDynamics
 
     def __str__(self) -> str:
-        lines = [f"{'share':>15} {'residual':>9}  stable isolated  x"]
+        lines = [f"{'share':>15} {'residual':>9}  stable isolated   extent  x"]
         for row in range(len(self.residual)):
             lines.append(
                 f"{float(self.share[row]):6.3f} ± {float(self.share_error[row]):.3f} "
                 f"{float(self.residual[row]):9.1e}  "
                 f"{'yes' if self.stable[row] else 'no':<6} "
-                f"{'yes' if self.isolated[row] else 'no':<8}  {np.round(self.x[row], 4)}"
+                f"{'yes' if self.isolated[row] else 'no':<8} {float(self.extent[row]):8.3g}  "
+                f"{np.round(self.x[row], 4)}"
             )
         if self.unsettled > 0:
             lines.append(
@@ -154,6 +158,9 @@ def equilibria(
     arrived = (row_of[:starts] >= 0) & at_rest
     share = np.bincount(row_of[:starts][arrived], minlength=len(found)) / starts
     stable = np.asarray(_stable(game, theta, jnp.asarray(found), method, key_nudges))
+    rows = [points[row_of == row] for row in range(len(chosen))]
+    extent = np.array([np.ptp(members, axis=0).max(initial=0.0) for members in rows])
+    extent = np.where(isolated[chosen], 0, extent)
     likely = (share * starts + 1) / (starts + 2)
     pick = np.lexsort((~stable, -share))
     return Equilibria(
@@ -163,6 +170,7 @@ def equilibria(
         stable=jnp.asarray(stable[pick]),
         isolated=jnp.asarray(isolated[chosen][pick]),
         unsettled=jnp.asarray(1 - np.mean(arrived), centre.dtype),
+        extent=jnp.asarray(extent[pick], centre.dtype),
         share_error=jnp.asarray(np.sqrt(likely * (1 - likely) / (starts + 2))[pick], centre.dtype),
         method=method,
     )

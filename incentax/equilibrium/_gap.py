@@ -70,7 +70,7 @@ def _linear_program(polyhedron: Polyhedron, cost: Array) -> Array:
     start = polyhedron.centre().astype(cost.dtype)
     found = find_equilibrium(game, unit, start, Newton(), None, 150)
     y, _, result = found
-    return jnp.where(result == RESULTS.successful, cost @ y, -jnp.inf)
+    return jnp.where(result == RESULTS.successful, jnp.vdot(cost, y), -jnp.inf)
 
 
 class BestResponse(eqx.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_traced, require, require_count, require_positive
-from .._results import RESULTS
+from .._results import as_table, in_words, RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
 from ..games import AbstractGame, hold_captured
@@ -34,6 +34,17 @@ class Equilibrium(eqx.Module):
     steps: Int[Array, ""]
     degenerate: Int[Array, ""]
     result: RESULTS
+
+    def __str__(self) -> str:
+        return as_table(
+            [
+                ("strategy", self.x),
+                ("residual", self.residual),
+                ("steps", self.steps),
+                ("degenerate constraints", self.degenerate),
+                ("result", in_words(RESULTS, self.result)),
+            ]
+        )
 
 
 def solve_equilibrium(

@@ -27,6 +27,6 @@ from ._jacobians import (
     positive as positive,
 )
 from ._kkt import solve_kkt as solve_kkt
-from ._polyhedron import Polyhedron as Polyhedron
+from ._polyhedron import PerPlayer as PerPlayer, Polyhedron as Polyhedron
 from ._product import Product as Product
 from ._simplex import Simplex as Simplex

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, require
@@ -73,7 +74,10 @@ class Box(AbstractStrategySet):
         low, high = jnp.where(has_low, self.lower, 0), jnp.where(has_high, self.upper, 0)
         # By a single bound 1 away from it: on it, agents may be at rest whatever is done.
         inside = jnp.where(has_low, low + 1, jnp.where(has_high, high - 1, 0))
-        return jnp.where(has_low & has_high, low / 2 + high / 2, inside)
+        # A bound that is NaN leaves no point.
+        return jnp.clip(
+            jnp.where(has_low & has_high, low / 2 + high / 2, inside), self.lower, self.upper
+        )
 
     def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
         del operator_value
@@ -107,20 +111,22 @@ class Box(AbstractStrategySet):
         )
 
 
-def NonNegative() -> Box:
-    """`Box(0, inf)`: `{x : x >= 0}`.
+def NonNegative(shape: int | tuple[int, ...] = ()) -> Box:
+    """`{x : x >= 0}`: `Box(0, inf)`, of this shape or, without one, of any.
 
     !!! example
 
         >>> import incentax as ix, jax.numpy as jnp
         >>> ix.NonNegative().project(jnp.array([-1.0, 3.0])).tolist()
         [0.0, 3.0]
+        >>> ix.NonNegative((2, 3)).shape
+        (2, 3)
     """
-    return Box(0.0, jnp.inf)
+    return Box(jnp.zeros(shape), jnp.inf)
 
 
 class Reals(AbstractStrategySet):
-    """All of `R^shape`; without a shape, all of any `R^n`.
+    """All of `R^shape`; without a shape, all of any `R^n`, or of any pytree of arrays as `theta`.
 
     !!! example
 
@@ -139,9 +145,10 @@ class Reals(AbstractStrategySet):
         return self.size if self.size else None
 
     def check_shape(self, owner: str, name: str, x: PyTree) -> None:
-        check_shape_of_array(owner, name, x, self.shape)
+        if self.size or name.startswith("x"):
+            check_shape_of_array(owner, name, x, self.shape)
 
-    def project(self, x: Array) -> Array:
+    def project(self, x: PyTree) -> PyTree:
         return x
 
     def centre(self) -> Array:
@@ -166,8 +173,9 @@ class Reals(AbstractStrategySet):
             at_lower=none,
         )
 
-    def constraints(self, x: Array) -> LinearConstraints:
-        wide = jnp.full(x.size, jnp.inf, x.dtype)
+    def constraints(self, x: PyTree) -> LinearConstraints:
+        flat, _ = ravel_pytree(x)
+        wide = jnp.full(flat.size, jnp.inf, flat.dtype)
         return bounds_alone(-wide, wide)
 
 

@@ -1,15 +1,16 @@
 """Polyhedra: inequalities, equalities and bounds."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import block_diag
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from .._checks import as_float, is_traced, require
+from .._checks import as_float, is_poisoning, is_traced, require
 from .._linear import eigh
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
@@ -22,10 +23,10 @@ from ._kkt import solve_kkt
 class PolyhedronFace(AbstractFace):
     """Motions along every active constraint."""
 
-    scale: Float[Array, " d"]
-    relaxation: Float[Array, " d"]
+    scale: Float[Array, "*x"]
+    relaxation: Float[Array, "*x"]
     degenerate: Int[Array, ""]
-    displacement: Float[Array, " d"]
+    displacement: Float[Array, "*x"]
     free: Bool[Array, " d"]
     at_lower: Bool[Array, " d"]
     taut: Bool[Array, " more"]
@@ -35,12 +36,14 @@ class PolyhedronFace(AbstractFace):
         return self.response(jnp.ones_like(w))(w)
 
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
-        weight = jnp.where(self.free, 1 / jnp.where(self.free, diagonal, 1), 0)
+        own = diagonal.ravel()
+        weight = jnp.where(self.free, 1 / jnp.where(self.free, own, 1), 0)
         inverse = _pseudo_inverse((self.rows * weight[None, :]) @ self.rows.T)
 
         def respond(g: Array) -> Array:
-            moved = weight * g
-            return moved - weight * ((inverse @ (self.rows @ moved)) @ self.rows)
+            moved = weight * g.ravel()
+            held = weight * ((inverse @ (self.rows @ moved)) @ self.rows)
+            return (moved - held).reshape(g.shape)
 
         return respond
 
@@ -50,9 +53,10 @@ class PolyhedronFace(AbstractFace):
         rows, level = _active(constraints, self.taut)
         onto = self.rows.T @ _pseudo_inverse(self.rows @ self.rows.T)
         bound = jnp.where(self.at_lower, constraints.lower, constraints.upper)
-        x = jnp.where(self.free, x, bound)
-        multipliers = -operator_value @ onto
-        return x + onto @ (level - rows @ x), multipliers @ rows
+        flat = jnp.where(self.free, x.ravel(), bound)
+        multipliers = -operator_value.ravel() @ onto
+        moved = flat + onto @ (level - rows @ flat)
+        return moved.reshape(x.shape), (multipliers @ rows).reshape(x.shape)
 
 
 class Polyhedron(AbstractStrategySet):
@@ -63,6 +67,8 @@ class Polyhedron(AbstractStrategySet):
     - `inequality`: `(a, b)` with `a` of shape `(rows, d)`.
     - `equality`: `(c, d)`, with rows that are linearly independent.
     - `lower`, `upper`: bounds that broadcast to the shape of `x`; infinite when left out.
+    - `shape`: of `x`, where it is not flat: `(players, d)` for players who share constraints. Rows
+      belong to the flat `x`, player after player. See [`PerPlayer`][] for a set a player.
 
     **Raises** `ValueError` when shapes do not fit, when a bound or level is NaN, when no point
     satisfies all constraints, or when rows of the equality depend on one another. Under `jit` the
@@ -81,6 +87,7 @@ class Polyhedron(AbstractStrategySet):
     equality: tuple[Float[Array, "rows d"], Float[Array, " rows"]]
     inequality: tuple[Float[Array, "more d"], Float[Array, " more"]]
     middle: Float[Array, " d"]
+    size: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -89,12 +96,18 @@ class Polyhedron(AbstractStrategySet):
         equality: tuple[ArrayLike, ArrayLike] | None = None,
         lower: ArrayLike = -math.inf,
         upper: ArrayLike = math.inf,
+        shape: tuple[int, ...] | None = None,
     ):
         blocks = {
             "inequality": _rows("inequality", inequality),
             "equality": _rows("equality", equality),
         }
         low, high = as_float(lower), as_float(upper)
+        if shape is not None:
+            low, high = (
+                jnp.broadcast_to(side, shape).ravel() if side.ndim != 1 else side
+                for side in (low, high)
+            )
         widths = {name: rows[0].shape[1] for name, rows in blocks.items() if rows is not None}
         widths |= {
             name: bound.shape[0]
@@ -107,6 +120,11 @@ class Polyhedron(AbstractStrategySet):
                 + (", ".join(f"{name} of {width}" for name, width in widths.items()) or "none")
             )
         size = next(iter(widths.values()))
+        self.size = (size,) if shape is None else tuple(shape)
+        if math.prod(self.size) != size:
+            raise ValueError(
+                f"`Polyhedron(shape=...)` needs as many entries as rows have, {size}, got {shape}"
+            )
         given = [
             low,
             high,
@@ -140,6 +158,9 @@ class Polyhedron(AbstractStrategySet):
         low, high = np.asarray(self.lower, float), np.asarray(self.upper, float)
         rank = np.linalg.matrix_rank(c) if c.size else 0
         size = low.size
+        nowhere = np.full(size, np.nan)
+        if is_poisoning() and np.isnan(np.concatenate([low, high, b, d])).any():
+            return nowhere
         # Room to every inequality and bound, at most 1.
         norms = np.linalg.norm(a, axis=1, keepdims=True) if a.size else np.zeros((0, 1))
         eye, finite_low, finite_high = np.eye(size), np.isfinite(low), np.isfinite(high)
@@ -155,6 +176,8 @@ class Polyhedron(AbstractStrategySet):
             b_eq=d if len(c) else None,
             bounds=[(None, None)] * size + [(0, 1)],
         )
+        if answer.status == 2 and is_poisoning():
+            return nowhere
         if answer.status == 2:
             raise ValueError(
                 "`Polyhedron(...)` needs constraints that some point satisfies, got an empty set "
@@ -169,13 +192,13 @@ class Polyhedron(AbstractStrategySet):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.lower.shape
+        return self.size
 
     def check_shape(self, owner: str, name: str, x: PyTree) -> None:
         check_shape_of_array(owner, name, x, self.shape)
 
     def centre(self) -> Array:
-        return self.middle
+        return self.middle.reshape(self.size)
 
     def constraints(self, x: Array) -> LinearConstraints:
         return jax.tree.map(lambda leaf: leaf.astype(x.dtype), self._constraints())
@@ -185,17 +208,55 @@ class Polyhedron(AbstractStrategySet):
         return LinearConstraints(self.lower, self.upper, Rows(c), d, *self.inequality)
 
     def project(self, x: Array) -> Array:
-        return _project(self.constraints(x), x)
+        return _project(self.constraints(x), x.ravel()).reshape(x.shape)
 
     def displacement(self, x: Array, force: Array) -> Array:
         return x - self.project(x - force)
 
     def multipliers(self, x: Array, operator_value: Array) -> tuple[Array, Array]:
-        point = _nearest(self.constraints(x), x - operator_value)
+        point = _nearest(self.constraints(x), (x - operator_value).ravel())
         return point.equality, point.inequality
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> PolyhedronFace:
         return _face(self.constraints(x), x, x - step_size * operator_value)
+
+
+def PerPlayer(sets: Sequence[AbstractStrategySet]) -> Polyhedron:
+    """A set a player, for an `x` of shape `(players, d)` whose rows are their strategies.
+
+    **Raises** `ValueError` unless all are of one shape `(d,)`.
+
+    !!! example
+
+        Two households use 3 and 5 units over two hours, at most 4 an hour:
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> households = ix.PerPlayer([ix.Simplex(2, total=3.0), ix.Polyhedron(
+        ...     equality=([[1.0, 1.0]], [5.0]), lower=0.0, upper=4.0)])
+        >>> print(households.project(jnp.array([[2.0, 2.0], [9.0, 0.0]])).round(3))
+        [[1.5 1.5]
+         [4.  1. ]]
+    """
+    shapes = {strategies.shape for strategies in sets}
+    if len(shapes) != 1 or shapes == {None} or len(next(iter(shapes)) or ()) != 1:
+        raise ValueError(
+            f"`PerPlayer(sets)` needs sets of one shape (d,), got shapes {sorted(map(str, shapes))}"
+        )
+    parts = [strategies.constraints(strategies.centre()) for strategies in sets]
+    dtype = jnp.result_type(*(part.lower for part in parts))
+    return Polyhedron(
+        inequality=(
+            block_diag(*(part.inequality for part in parts)),
+            jnp.concatenate([part.inequality_level for part in parts]),
+        ),
+        equality=(
+            block_diag(*(part.equality.dense(dtype) for part in parts)),
+            jnp.concatenate([part.equality_level for part in parts]),
+        ),
+        lower=jnp.concatenate([part.lower for part in parts]),
+        upper=jnp.concatenate([part.upper for part in parts]),
+        shape=(len(parts), parts[0].lower.size),
+    )
 
 
 def _rows(name: str, block) -> tuple[Array, Array] | None:
@@ -259,18 +320,18 @@ def _project_jvp(primals, tangents):
 
 def _face(constraints: LinearConstraints, x: Array, v: Array) -> PolyhedronFace:
     """The face on which the projection of `v`, close to `x`, lies."""
-    point = _nearest(constraints, v)
-    pairs = Pairs(constraints, point.x, point.x - v, (point.equality, point.inequality))
+    point = _nearest(constraints, v.ravel())
+    pairs = Pairs(constraints, point.x, point.x - v.ravel(), (point.equality, point.inequality))
     at_lower = point.x - pairs.pull <= constraints.lower
     at_upper = point.x - pairs.pull >= constraints.upper
     taut = pairs.push > pairs.room
     free = ~(at_lower | at_upper)
     kept, _ = _active(constraints, taut)
     return PolyhedronFace(
-        scale=free.astype(x.dtype),
+        scale=free.astype(x.dtype).reshape(x.shape),
         relaxation=jnp.zeros_like(x),
         degenerate=pairs.degenerate(jnp.sqrt(jnp.finfo(x.dtype).eps)),
-        displacement=x - point.x,
+        displacement=x - point.x.reshape(x.shape),
         free=free,
         at_lower=at_lower,
         taut=taut,

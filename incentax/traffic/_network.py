@@ -60,7 +60,8 @@ class Network(eqx.Module):
         _refuse("capacity", "positive entries", self.capacity, self.capacity > 0)
         for name in ("free_flow_time", "b", "power"):
             values = getattr(self, name)
-            _refuse(name, "non-negative entries", values, values >= 0)
+            fine = (values >= 0) & (values < np.inf)
+            _refuse(name, "finite, non-negative entries", values, fine)
 
     @property
     def number_of_links(self) -> int:
@@ -87,7 +88,8 @@ class Demand(eqx.Module):
             )
         if self.trips.size == 0:
             raise ValueError("`Demand(trips=...)` needs at least one pair, got none")
-        _refuse("trips", "positive entries", self.trips, self.trips > 0, owner="Demand")
+        fine = (self.trips > 0) & (self.trips < np.inf)
+        _refuse("trips", "finite, positive entries", self.trips, fine, owner="Demand")
 
 
 def _refuse(name: str, rule: str, values: ArrayLike, holds: ArrayLike, owner: str = "Network"):
