@@ -106,7 +106,7 @@ def in_words(kind: type[eqx.Enumeration], entry: Any) -> str | list:
     entries = [getattr(kind, name) for name in names]
     texts = np.array([kind[one] or name for name, one in zip(names, entries)], dtype=object)
     which = np.argmax([np.asarray(entry == one) for one in entries], axis=0)
-    return texts[which] if np.ndim(which) == 0 else texts[which].tolist()
+    return texts[which].tolist() if np.ndim(which) else str(texts[which])
 
 
 def as_table(rows: list[tuple[str, Any]]) -> str:

@@ -173,7 +173,7 @@ def _concluded(
         objective=jnp.asarray(place.at.objective),
         residual=_residual(problem, theta, x),
         steps=jnp.int32(len(rows)),
-        history=_history(rows.astype(x.dtype)),
+        history=_history(jnp.asarray(rows, x.dtype)),
         stationarity=jnp.asarray(found.stationarity, x.dtype),
         ending=found.ending,
         result=found.result,
@@ -183,7 +183,7 @@ def _concluded(
 _residual = eqx.filter_jit(lambda problem, theta, x: natural_residual(problem.game, theta, x))
 
 
-def _history(rows: Float[Array | np.ndarray, "steps 3"]) -> History:
+def _history(rows: Float[Array, "steps 3"]) -> History:
     """Objective, norm of its gradient and length of every step."""
     # A constant that is not computed: NaN for what nobody computed is no failure.
     unknown = jnp.asarray(np.full(len(rows), np.nan, rows.dtype))
@@ -198,7 +198,6 @@ def _history(rows: Float[Array | np.ndarray, "steps 3"]) -> History:
         degenerate=none,
         inner_steps=none,
     )
-    rows = jnp.asarray(rows)
     steps = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
     return History(steps, rows[:, 0], unknown, info, None)
 
@@ -233,7 +232,8 @@ def _best_ending(
     leaves, structure = jax.tree.flatten((problem, theta, x, key))
 
     def one(*leaves: Array) -> tuple[Ending, Array, Array, Array]:
-        return _ended(*jax.tree.unflatten(structure, leaves), how)
+        problem, theta, x, key = jax.tree.unflatten(structure, leaves)
+        return _ended(problem, theta, x, key, how)
 
     return one_after_another(one)(*leaves)
 

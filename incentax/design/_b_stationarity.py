@@ -13,7 +13,7 @@ B, with HiGHS for the linear programs.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -125,9 +125,11 @@ class Descent:
     ambiguous: bool = False
 
 
-def decide(found: Linearised, incentives: LinearConstraints, theta: np.ndarray) -> Descent:
-    """Whether a direction descends, by branching over the degenerate pairs."""
-    at = jax.tree.map(np.asarray, found)
+def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent:
+    """Whether a direction descends, by branching over the degenerate pairs.
+
+    `at` is a [`Linearised`][] whose arrays are numpy's.
+    """
     program = _Program(at, jax.tree.map(np.asarray, incentives), np.asarray(theta))
     pairs = np.flatnonzero(at.degenerate)
     slack_rows = at.slack_slopes[pairs] * at.unit
@@ -186,7 +188,7 @@ def decide(found: Linearised, incentives: LinearConstraints, theta: np.ndarray) 
 class _Program:
     """The linear programs, in units of every unknown."""
 
-    def __init__(self, at: Linearised, incentives: LinearConstraints, theta: np.ndarray):
+    def __init__(self, at: Any, incentives: LinearConstraints, theta: np.ndarray):
         p, unit = len(theta), at.unit
         self.slope, self.p, self.failed = at.slope * unit, p, False
         held = (at.active & ~at.idle) | at.fixed
@@ -238,7 +240,9 @@ class _Program:
 
         The bound is NaN where neither was found in time.
         """
-        import scipy.optimize as so  # noqa: PLC0415 (half a second, for kinks alone)
+        import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
+
+        so: Any = scipy.optimize  # its types take numbers where arrays are meant
 
         number, size = len(slack), len(self.slope)
         reach = np.array([max(abs(low), high) for low, high in self.bounds])

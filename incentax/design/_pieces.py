@@ -8,6 +8,7 @@ Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Meth
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..sets import LinearConstraints
-from ._b_stationarity import decide, Descent, linearise, Linearised
+from ._b_stationarity import decide, Descent, linearise
 from ._lower_level import LowerLevel
 from ._tangent import Equations
 
@@ -29,11 +30,14 @@ _TRIALS = 8_000_000
 
 @dataclass
 class Place:
-    """An incentive, its equilibrium with multipliers, and what is known of it to first order."""
+    """An incentive, its equilibrium with multipliers, and what is known of it to first order.
+
+    `at` is a [`Linearised`][] whose arrays are numpy's.
+    """
 
     theta: np.ndarray
     packed: np.ndarray
-    at: Linearised
+    at: Any
 
     @property
     def objective(self) -> float:
@@ -78,12 +82,12 @@ def _bent(
 
 def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | None:
     """The exact equilibrium at `theta` nearest to a strategy, if there is one."""
-    theta = jnp.asarray(theta, level.x.dtype)
-    packed, value = _settled(level, theta, jnp.asarray(near, level.x.dtype))
+    flat = jnp.asarray(theta, level.x.dtype)
+    packed, value = _settled(level, flat, jnp.asarray(near, level.x.dtype))
     if not np.isfinite(value):
         return None
-    at = jax.tree.map(np.asarray, linearise(level, theta, packed))
-    return Place(np.asarray(theta), np.asarray(packed), at)
+    at = jax.tree.map(np.asarray, linearise(level, flat, packed))
+    return Place(np.asarray(flat), np.asarray(packed), at)
 
 
 def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
@@ -110,7 +114,7 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
                 break
             active, place = move(reached, active), reached
         descent = decide(place.at, incentives, place.theta)
-        reached = None
+        reached, piece = None, active
         if len(rows) < most and descent.verdict == "no":
             assert descent.active is not None
             reached, piece = along(level, place, descent, incentives), descent.active
@@ -293,7 +297,8 @@ def _hessian(
     multiplier = np.where(active, -borne, along[:pairs])
     missed = along[pairs : pairs + len(at.missed_slopes)]
     both = jnp.concatenate([place.theta, place.packed])
-    hessian = np.asarray(_bent(level, both, at.sign, (slack, multiplier, missed)))
+    weights = jax.tree.map(jnp.asarray, (slack, multiplier, missed))
+    hessian = np.asarray(_bent(level, both, at.sign, weights))
     return unit[:, None] * hessian * unit[None, :]
 
 

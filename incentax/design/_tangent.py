@@ -4,6 +4,8 @@ Most equations of a large equilibrium hold one unknown at rest. They are taken o
 is factored once, with its rank.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 
@@ -26,7 +28,8 @@ class Equations:
         self.rows = rows
         rest = rows[np.ix_(self.kept, self.free)]
         if rest.size:
-            self.q, self.r, self.order = scipy.linalg.qr(rest.T, pivoting=True)  # pyright: ignore
+            factors: Any = scipy.linalg.qr(rest.T, pivoting=True)
+            self.q, self.r, self.order = factors
             diagonal = np.abs(np.diagonal(self.r))
             self.rank = int(np.sum(diagonal > 1e-10 * max(diagonal.max(initial=0.0), 1e-300)))
         else:
@@ -47,7 +50,7 @@ class Equations:
             left = (level - self.rows[:, self.held] @ moved[self.held])[
                 self.kept[self.order[:rank]]
             ]
-            solved = scipy.linalg.solve_triangular(self.r[:rank, :rank], left, trans="T")
+            solved = scipy.linalg.solve_triangular(self.r[:rank, :rank], left, trans=1)
             moved[self.free] = self.q[:, :rank] @ solved
         return moved
 

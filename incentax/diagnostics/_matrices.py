@@ -98,7 +98,7 @@ def _rounded(v: np.ndarray) -> tuple[np.ndarray, bool]:
     for factor in range(1, _WHOLE + 1):
         near = np.round(v * factor)
         if np.abs(v * factor - near).max() <= 1e-9:
-            return near, np.count_nonzero(near) <= _ENTRIES
+            return near, bool(np.count_nonzero(near) <= _ENTRIES)
     return v, False
 
 

@@ -173,7 +173,7 @@ def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
             return found.x, jnp.where(fine, value, jnp.inf)
 
         here = x[player].ravel()
-        tried = _scattered(here, *bounds, player)
+        tried = _scattered(here, bounds[0], bounds[1], player)
         if sum(level.size for level in levels):
             tried = jax.lax.map(nearest, tried)
         costs = jax.vmap(cost)(tried)

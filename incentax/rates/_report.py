@@ -259,6 +259,7 @@ def draw(rates: Rates) -> Any:
         panel.set(xlabel="step", ylabel="mean gap")
     axes[2].set(title="where an assumption fails")
     axes[3].set(title="other exponents; the theorem's own constants")
+    counts = np.ones(1)
     for name, (counts, found, fit) in rates.regulator.items():
         label = f"{name}: {float(fit.exponent):.2f}"
         plots.bands(axes[4], counts, found, label, marker="o")
