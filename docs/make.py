@@ -9,7 +9,10 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 import incentax as ix
+import incentax.plots  # imported by those who draw alone
 
 PAGE = Path(__file__).parent / "api.md"
 SECTIONS = {
@@ -17,6 +20,7 @@ SECTIONS = {
     "incentax.diagnostics": ix.diagnostics,
     "incentax.graphs": ix.graphs,
     "incentax.noise": ix.noise,
+    "incentax.plots": incentax.plots,
     "incentax.problems": ix.problems,
     "incentax.schedules": ix.schedules,
     "incentax.smoothing": ix.smoothing,
@@ -63,19 +67,50 @@ def _names(module: ModuleType) -> dict[str, object]:
         name: value
         for name, value in sorted(vars(module).items(), key=lambda item: item[0].lower())
         if not name.startswith("_")
-        and callable(value)
-        and getattr(value, "__module__", "").startswith("incentax")
+        and (_is_constant(name, value) or callable(value))
+        and (_is_constant(name, value) or getattr(value, "__module__", "").startswith("incentax"))
     }
 
 
+def _is_constant(name: str, value: object) -> bool:
+    return name.isupper() and isinstance(value, tuple | list | np.ndarray)
+
+
+def _methods(name: str, value: object, known: set[str]) -> list[str]:
+    """Public methods and properties of a class that its own page or a base of ours explains."""
+    if not isinstance(value, type):
+        return []
+    lines = []
+    for member in sorted(dir(value)):
+        found = inspect.getattr_static(value, member)
+        function = found.fget if isinstance(found, property) else found
+        function = inspect.unwrap(getattr(function, "__func__", function))
+        ours = getattr(function, "__module__", None) or ""
+        if member.startswith("_") or not callable(function) or not ours.startswith("incentax"):
+            continue
+        text = inspect.getdoc(getattr(value, member, None) if callable(found) else function)
+        summary = " ".join((text or "").split("\n\n")[0].split())
+        if not summary:
+            continue
+        call = ""
+        if not isinstance(found, property):
+            rest = list(inspect.signature(function).parameters)[1:]
+            call = f"({', '.join(rest)})"
+        lines += [f"- `.{member}{call}`: {' '.join(_markdown(summary, known))}"]
+    return ["", "**Methods and properties**", "", *lines] if lines else []
+
+
 def _entry(title: str, name: str, value: object, known: set[str]) -> list[str]:
+    if _is_constant(name, value):
+        shown = textwrap.fill(f"{title.replace('incentax', 'ix', 1)}.{name} = {value!r}", 96)
+        return ["```text", shown, "```"]
     source = inspect.getsourcefile(inspect.unwrap(value))
     place = Path(source).relative_to(PAGE.parents[1]) if source else None
     lines = ["```text", _signature(title, name, value), "```", ""]
     text = inspect.getdoc(value) or ""
     if not isinstance(value, type) or value.__doc__ is not None:
         lines += _markdown(text, known)
-    return [*lines, "", f"[source](../{place})"]
+    return [*lines, *_methods(name, value, known), "", f"[source](../{place})"]
 
 
 def _signature(title: str, name: str, value: object) -> str:

@@ -154,12 +154,22 @@ def _show_run(summary: dict[str, Any]) -> None:
             f"{float(times['system_optimum_on_these_paths']):,.1f}",
         ),
         ("share of the gap captured", f"{100 * summary['gap_captured']:.2f} %"),
-        ("equilibrium residual", f"{certificate['equilibrium_residual']:.1e}"),
-        ("hypergradient norm", f"{slope['hypergradient_norm']:.4g}"),
         (
-            "hypergradient norm, projected on the toll bounds (without tolls)",
-            f"{slope['projected_hypergradient_norm']:.4g} "
-            f"({without['projected_hypergradient_norm']:.4g})",
+            "still to be gained from these tolls by quasi-Newton steps on exact gradients",
+            f"{100 * summary['left_to_gain']:.1e} %",
+        ),
+        (
+            "slope of total travel time along the tolls that may still move (without tolls)",
+            f"{slope['projected_hypergradient_norm']:.2g} "
+            f"({without['projected_hypergradient_norm']:.4g}) per 0.01 h",
+        ),
+        (
+            "residual of the equilibrium at these tolls",
+            f"{certificate['equilibrium_residual']:.1e}",
+        ),
+        (
+            "residual where play stood (mixing keeps it off equilibrium)",
+            f"{float(summary['play_residual']):.1e}",
         ),
         ("derivative error, against central differences", f"{certificate['derivative_error']:.1e}"),
         ("seconds to compile", f"{summary['seconds_to_compile']:.1f}"),
@@ -168,13 +178,33 @@ def _show_run(summary: dict[str, Any]) -> None:
     ]
     for row in rows:
         table.add_row(*row)
-    table.caption = certificate["verdict"]
-    tolls = _table("Tolls (0.01 h)", ("link", "toll", "link", "toll", "link", "toll"))
+    table.caption = _tolls_in_words(summary)
+    tolls = _table(
+        "Tolls (0.01 h); links are rows of the network, from 0, as in the figure",
+        ("link", "toll", "link", "toll", "link", "toll"),
+    )
     entries = [(link, f"{toll:.3f}") for link, toll in summary["tolls_by_link"].items()]
     for first in range(0, len(entries), 3):
         tolls.add_row(*(cell for entry in entries[first : first + 3] for cell in entry))
     _console().print(table)
     _console().print(tolls)
+
+
+def _tolls_in_words(summary: dict[str, Any]) -> str:
+    certificate, left = summary["certificate"], 100 * summary["left_to_gain"]
+    words = [
+        "The equilibrium is exact."
+        if certificate["equilibrium_residual"] < 1e-6
+        else f"The equilibrium was not reached ({certificate['equilibrium_residual']:.1e}).",
+        f"The tolls are within {left:.1e} % of the best that accurate steps reach from them.",
+    ]
+    if summary["seeds"] > 1:
+        words.append(
+            f"They are those of seed {summary['tolls_of_seed']}, the best of {summary['seeds']}; "
+            f"over the seeds a toll differs by {summary['largest_spread_of_a_toll_over_seeds']:.2g}"
+            " at most."
+        )
+    return " ".join(words)
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -201,7 +231,12 @@ def _reproduce_charging(options: argparse.Namespace, folder: Path) -> None:
     shown = _table("Charging (stand-in)", ("what", "value"))
     for name, value in charging.summary["findings"].items():
         shown.add_row(name, f"{value:.6g}")
-    shown.caption = charging.summary["certificate"]["verdict"]
+    left = charging.summary["certificate"]["stationarity"]
+    shown.caption = (
+        f"At the median price of the seeds the projected gradient is {left:.1e}: a regulator "
+        "without derivatives settles near the optimum, within what its smoothing and its step "
+        "leave, not on it."
+    )
     _console().print(shown)
     _console().print(f"Wrote {folder}/charging.json and charging.png")
 

@@ -67,7 +67,9 @@ def draw_tolls(
         )
         if toll is not None:
             middle = (start[link] + end[link]) / 2 + 0.17 * right[link]
-            axes.text(middle[0], middle[1], f"{toll:.1f}", fontsize=6, ha="center", va="center")
+            axes.text(
+                middle[0], middle[1], f"{link}: {toll:.1f}", fontsize=6, ha="center", va="center"
+            )
     for node, (x, y) in enumerate(network.position):
         axes.text(
             x,

@@ -76,6 +76,9 @@ def run_tolls(
     # With one path a pair there is nothing to choose, and no gap.
     open_gap = before - float(ideal) > 1e-9 * before
     tolls = dict(zip(map(str, traffic.TOLLED_LINKS), solution.theta.tolist()))
+    report("what is left to gain", 1.0)
+    left = _left_to_gain(problem, solution.theta)
+    spread = np.ptp(np.stack([np.asarray(one.theta) for one in found]), axis=0)
     summary = {
         "problem": instance.description,
         "steps": steps,
@@ -88,7 +91,10 @@ def run_tolls(
             "with_tolls_by_seed": [row["total_travel_time"] for row in slopes],
         },
         "gap_captured": (before - after) / (before - float(ideal)) if open_gap else float("nan"),
+        "left_to_gain": left,
         "tolls_by_link": tolls,
+        "tolls_of_seed": best,
+        "largest_spread_of_a_toll_over_seeds": float(spread.max()),
         "certificate": certify(problem, solution.theta).as_dict(),
         "slope": slopes[best],
         "slope_without_tolls": _slope(problem, instance.theta0),
@@ -204,6 +210,32 @@ def _slope(problem: DesignProblem, theta: Array) -> dict[str, Any]:
         "hypergradient_norm": float(tree_norm(gradient.value)),
         "projected_hypergradient_norm": float(tree_norm(theta - moved) / step),
     }
+
+
+def _left_to_gain(problem: DesignProblem, theta: Array) -> float:
+    """Share of the objective that quasi-Newton steps on exact gradients still take from here."""
+    import scipy.optimize  # noqa: PLC0415 (half a second, for this figure alone)
+
+    x = solve_equilibrium(problem.game, theta, throw=False).x
+    limits = problem.incentive_set.constraints(theta)
+
+    def exact(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        tolls = jnp.asarray(flat, theta.dtype)
+        found = solve_equilibrium(problem.game, tolls, x, throw=False)
+        slope = hypergradient(problem, tolls, found.x)
+        return float(slope.objective), np.asarray(slope.value, float)
+
+    bounds = list(zip(np.asarray(limits.lower, float), np.asarray(limits.upper, float)))
+    start, _ = exact(np.asarray(theta))
+    found = scipy.optimize.minimize(
+        exact,
+        np.asarray(theta, float),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 20, "maxfun": 25},
+    )
+    return max(start - float(found.fun), 0.0) / abs(start)
 
 
 def _outcome(solution: DesignSolution, steps: int) -> str:

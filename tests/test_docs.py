@@ -31,8 +31,25 @@ def test_every_example_of_the_reference_is_one_that_the_doctests_run():
             assert re.sub(r"^ +", "", block, flags=re.MULTILINE).strip() in sources
 
 
+def test_the_programs_of_the_pages_run(capsys):
+    text = (ROOT / "docs" / "compilation.md").read_text()
+    known = {}
+    for program in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(program, known)
+    assert capsys.readouterr().out.split("\n")[-2] == "(3, 2) True"
+
+
+def test_every_method_has_an_entry():
+    page = (ROOT / "docs" / "api.md").read_text()
+    for text in (".link_flows(x)", ".link_times(flows)", ".total_travel_time(theta, x)"):
+        assert f"`{text}`" in page
+    assert "ix.traffic.TOLLED_LINKS" in page
+    assert "## incentax.plots" in page
+
+
 def test_every_link_of_readme_and_reference_leads_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "benchmarks" / "README.md"):
+    pages = ("README.md", "docs/api.md", "docs/compilation.md", "benchmarks/README.md")
+    for page in (ROOT / name for name in pages):
         text = page.read_text()
         for target in re.findall(r"\]\((?!http)([^)#\s]+)", text):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,68 @@
+"""Kinks: whether any direction descends, and what the designer makes of networks and inverses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+
+from .instances import BEST, make
+
+# At these points the judge's enumeration of active sets finds a descent, or proves that none is.
+_POINTS = {
+    "D1": "no", "D2": "no", "D3": "no", "D4": "no", "D5": "yes", "D6": "no", "D7": "no",
+    "D8": "no", "D11": "yes",
+}  # fmt: skip
+# D9, D10 and C11 to C13 have local optima that are B-stationary too.
+_LOCAL = {"D10": 0.04, "C11": 0.03, "C12": 0.05, "C13": 0.06, "A7": 1e-6, "C10": 1e-2}
+_QUICK = ("D3", "A1", "B2")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ("D3", "D11") else pytest.param(n, marks=pytest.mark.slow) for n in _POINTS]
+)
+def test_a_degenerate_point_is_judged(name):
+    """Of 50,000 random directions at D3 none descends, and yet one does."""
+    problem, point = make(name)
+    certificate = ix.certify(problem, point)
+    assert certificate.b_stationary == _POINTS[name]
+    assert certificate.degenerate > 0
+    if _POINTS[name] == "yes":
+        assert certificate.ending == ix.ENDINGS.kink
+        assert certificate.least_slope > -1e-6
+        assert "no direction descends" in certificate.verdict
+    else:
+        assert certificate.least_slope < -1e-4
+        assert "not stationary" in certificate.verdict
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BEST]
+)
+def test_the_best_known_value_is_found(name):
+    problem, start = make(name)
+    solution = ix.design(problem, start)
+    assert solution.result == ix.RESULTS.successful
+    assert solution.residual < 1e-7
+    size = max(abs(BEST[name]), 1e-3)
+    assert solution.objective > BEST[name] - 1e-7 * size
+    assert solution.objective < BEST[name] + _LOCAL.get(name, 1e-6) * size
+    assert solution.b_stationary != "no"
+    assert len(solution.history.objective) == solution.steps
+
+
+def test_words_of_an_ending():
+    """A batch has a list of endings; the table names all."""
+    game = ix.Game(lambda t, x: x - t, ix.NonNegative((2,)))
+    problem = ix.DesignProblem(
+        game, lambda t, x: jnp.sum((x - t - 1) ** 2) + jnp.sum(t**2), ix.Box(-jnp.ones(2), 1.0)
+    )
+    starts = jnp.array([[0.5, 0.1], [-0.5, 1.0]])
+    batch = jax.vmap(lambda theta: ix.design(problem, theta, throw=False))(starts)
+    np.testing.assert_allclose(batch.theta, -0.5, atol=1e-6)
+    assert batch.b_stationary == ["yes", "yes"]
+    assert str(batch).count("'stationary: the gradient vanishes'") == 2
+    alone = ix.design(problem, starts[0])
+    assert "successful" in str(alone)
+    assert "RESULTS<" not in str(alone)
