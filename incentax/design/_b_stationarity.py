@@ -145,6 +145,7 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
     # Of every node: which side is zero, 1 the slack, -1 the multiplier, 0 either.
     nodes = [np.zeros(len(pairs), int)]
     least, solved, ambiguous, whole = 0.0, 0, False, 0.0
+    none = max(_NONE, float(np.finfo(at.slope.dtype).eps) ** 0.5)
     while nodes and solved < _PROGRAMS:
         sides = nodes.pop()
         answer = program.solve(slack_rows, multiplier_rows, sides)
@@ -154,7 +155,7 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
         d, change, parts = answer
         whole = max(whole, parts)
         bound = change / max(parts + abs(float(at.objective)), 1e-300)
-        if change >= -_NONE * parts:
+        if change >= -none * parts:
             least = min(least, bound)
             continue
         slack, multiplier = slack_rows @ d, multiplier_rows @ d
@@ -174,12 +175,12 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
         return replace(undecided, ambiguous=ambiguous)
     if not nodes:
         return Descent("yes", least)
-    sides, change = program.choose(slack_rows, multiplier_rows, -_NONE * whole)
+    sides, change = program.choose(slack_rows, multiplier_rows, -none * whole)
     if sides is None:
         bound = change / max(whole + abs(float(at.objective)), 1e-300)
         return Descent("yes", min(bound, 0.0)) if np.isfinite(change) else undecided
     answer = program.solve(slack_rows, multiplier_rows, sides)
-    if answer is None or answer[1] >= -_NONE * answer[2]:
+    if answer is None or answer[1] >= -none * answer[2]:
         return undecided
     d, change, parts = answer
     return descent(sides, d, change / max(parts + abs(float(at.objective)), 1e-300))

@@ -58,13 +58,16 @@ def design(
 ) -> DesignSolution:
     """Minimises `objective(theta, x*(theta))` over the incentive set.
 
-    Without a scheme, accurately: sequential quadratic steps on the gradient of the exact
-    equilibrium, with a line search, after a homotopy in which the complementarity of the lower
-    level is smoothed and sharpened again; from several starts where that is cheap. `.ending` tells
-    what was found. With a scheme, one `lax.scan` of `scheme.step`; step `k` draws from
-    `jax.random.fold_in(key, k)`. Works under `jit`, and under `vmap` over `theta0`, `x0`, `key`
-    and the arrays of the problem. A problem with a `selection` is designed without a scheme,
-    outside of `jit`, by descent on the objective at the equilibrium that it selects.
+    Without a scheme, accurately: a homotopy in which the complementarity of the lower level is
+    smoothed and sharpened again, from several starts where that is cheap; from the best ends
+    sequential quadratic steps on pieces, each to an exact equilibrium; and a proof. `.ending`
+    tells what was found, `.b_stationary` whether it is proved that no direction descends. With
+    a scheme, one `lax.scan` of `scheme.step`; step `k` draws from `jax.random.fold_in(key, k)`.
+    Works under `jit`, and under `vmap` over `theta0`, `x0`, `key` and the arrays of the
+    problem; there, and beyond 2,500 unknowns, kinks are probed and not proved, and lanes
+    without a scheme run one after another on CPU. A problem with a `selection` is designed
+    without a scheme, outside of `jit`, by descent on the objective at the equilibrium that it
+    selects.
 
     **Arguments:**
 

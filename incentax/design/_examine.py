@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_where
 from ..sensitivity import Implicit
+from ._b_stationarity import unit_of
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._search import Evaluation, ExactObjective
 
@@ -35,27 +36,35 @@ def examine(
     """Whether `theta` is stationary, by its gradient or by probes around it.
 
     What the projection on the incentive set leaves of the gradient counts as zero when it is below
-    1e-5 of the gradient's two parts, the direct one and the one through `x*`, or when by the
-    curvature along it the optimum is nearer than 1e-6 of the size of `theta`. Where active
+    1e-5 of the gradient's two parts, the direct one and the one through `x*` (`sqrt(eps)` in single
+    precision), or when by the curvature along it the optimum is nearer than 1e-6 of the unit of
+    `theta`: the width of its box, or its size. Where active
     constraints have no multiplier, or the gradient is not zero, the objective is computed at small
     steps along the coordinates and in random directions: at a kink none may descend at more than a
     thousandth of the slope, and the gradient jumps as much over short steps as over long ones.
     Where the adjoint system has no solution nothing of that is evidence. `x` is the equilibrium.
     """
-    flat, unravel = ravel_pytree(theta)
+    start, unravel = ravel_pytree(theta)
     exact = ExactObjective(problem, theta, entropic)
     incentives = problem.incentive_set.constraints(theta)
     rows = incentives.inequality_level.size + incentives.equality_level.size
-    exists = evaluate_hypergradient(problem, theta, x, Implicit()).residual <= NO_DERIVATIVE
+    eps = float(jnp.finfo(start.dtype).eps)
+    none, nearly, no_answer = max(1e-5, eps**0.5), max(1e-6, eps**0.5), max(NO_DERIVATIVE, eps**0.4)
+    exists = evaluate_hypergradient(problem, theta, x, Implicit()).residual <= no_answer
+    # Everything below in units of the entries of theta.
+    unit = unit_of(incentives, start)
+    flat = start / unit
 
     def projected(flat: Array) -> Array:
-        return ravel_pytree(problem.incentive_set.project(unravel(flat)))[0]
+        return ravel_pytree(problem.incentive_set.project(unravel(unit * flat)))[0] / unit
 
-    size = jnp.maximum(jnp.max(jnp.abs(flat)), 1)
+    def evaluated(flat: Array, near: Array) -> Evaluation:
+        found = exact(unit * flat, near, None)
+        return eqx.tree_at(lambda e: e.gradient, found, unit * found.gradient)
+
     axes = jnp.eye(flat.size, dtype=flat.dtype)[:_PROBES]
     random = jax.random.normal(key, (2 * min(flat.size, _PROBES), flat.size), flat.dtype)
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
-    eps = float(jnp.finfo(flat.dtype).eps)
     long, short = eps**0.25, eps**0.375
     fixed = jnp.concatenate([jnp.zeros((2, flat.size), flat.dtype), axes, -axes, random])
     number = len(fixed)
@@ -63,11 +72,11 @@ def examine(
     def left_of(gradient: Array) -> Array:
         """The gradient's norm, without what points out of the set; a short step tells it."""
         norm = jnp.linalg.norm(gradient)
-        length = 1e-3 * size / jnp.where(norm > 0, norm, 1)
+        length = 1e-3 / jnp.where(norm > 0, norm, 1)
         if rows:
             return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
         # Between bounds every entry has a width of its own.
-        longest = 1e-3 * (incentives.upper - incentives.lower)
+        longest = 1e-3 * (incentives.upper - incentives.lower) / unit
         step = jnp.clip(length * gradient, -longest, longest)
         taken = (flat - projected(flat - step)) / jnp.where(step == 0, 1, step)
         return jnp.linalg.norm(taken * gradient)
@@ -78,14 +87,14 @@ def examine(
         `around` is the largest gradient that was seen close by.
         """
         direct, through = jax.grad(problem.objective, (0, 1))(theta, at.x)
-        direct = ravel_pytree(direct)[0]
+        direct = unit * ravel_pytree(direct)[0]
         parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
         left = left_of(at.gradient)
-        near = (left <= 1e-6 * size * curvature) | (left <= 1e-6 * around)
+        near = (left <= nearly * curvature) | (left <= 1e-6 * around)
         # What rounding makes of strategies that hardly move with theta.
-        moving = jnp.linalg.norm(through.ravel()) * jnp.max(jnp.abs(at.x)) / size
+        moving = jnp.linalg.norm(through.ravel()) * jnp.max(jnp.abs(at.x))
         near = near | (left <= 1e3 * eps * moving)
-        return (left <= 1e-5 * parts) | near, parts
+        return (left <= none * parts) | near, parts
 
     def going_on(carry):
         index, at, steepest, curvature, _, around = carry
@@ -96,13 +105,13 @@ def examine(
 
     def look(carry):
         index, at, steepest, curvature, jumps, around = carry
-        length = size * jnp.where(index < number, long, short)
+        length = jnp.where(index < number, long, short)
         # The point itself first, then the direction of descent, then those that are fixed.
         slope = jnp.linalg.norm(at.gradient)
         descent = -at.gradient / jnp.where(slope > 0, slope, 1)
         direction = jnp.where(index % number == 1, descent, fixed[index % number])
         probe = jnp.where(index == 0, flat, projected(flat + length * direction))
-        found = exact(probe, at.x, None)
+        found = evaluated(probe, at.x)
         rounding = 100 * jnp.finfo(flat.dtype).eps * jnp.abs(at.objective)
         gained = (at.objective - found.objective - rounding) / length
         gained = jnp.where(jnp.isfinite(gained) & (index > 0), gained, 0)
@@ -127,7 +136,7 @@ def examine(
     zero, parts = verdict(at, curvature, around)
     # Of a gradient that is zero but for rounding, bounds take nothing away.
     norm = jnp.linalg.norm(at.gradient)
-    at_bounds = zero & (left_of(at.gradient) < 0.5 * norm) & (norm > 1e-5 * parts)
+    at_bounds = zero & (left_of(at.gradient) < 0.5 * norm) & (norm > none * parts)
     held = steepest <= 1e-3 * parts
     # At a kink the gradient jumps however short the step; elsewhere its change shrinks with it.
     kinked = (jumps[1] > 0.3 * jumps[0]) & (jumps[1] > 0.1 * norm)
@@ -136,11 +145,13 @@ def examine(
     ending = ENDINGS.where(zero, at_rest, ENDINGS.undecided)
     ending = ENDINGS.where(exists, ending, ENDINGS.no_derivative)
     result = RESULTS.where(exists, RESULTS.successful, RESULTS.no_derivative)
+    stepped = unravel(start - at.gradient / unit)
+    moved = ravel_pytree(problem.incentive_set.project(stepped))[0]
     return Ending(
-        theta=unravel(flat),
+        theta=theta,
         x=at.x,
         objective=at.objective,
-        stationarity=jnp.linalg.norm(flat - projected(flat - at.gradient)),
+        stationarity=jnp.linalg.norm(start - moved),
         ending=ENDINGS.where(good, ending, ENDINGS.not_stationary),
         result=RESULTS.where(good, result, RESULTS.not_stationary),
     )

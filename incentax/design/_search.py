@@ -262,10 +262,13 @@ def _least(level: Array, last: int) -> Array:
 
 
 def _scale(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
-    """Size of a product of complementary quantities."""
-    value = problem.game.operator(theta, x)
-    sizes = [jnp.mean(jnp.abs(jnp.where(jnp.isfinite(v), v, 1))) for v in (x, value)]
-    return jnp.maximum(sizes[0], 1e-2) * jnp.maximum(sizes[1], 1e-2)
+    """Size of a product of complementary quantities, in any unit of costs."""
+    length = jnp.maximum(jnp.mean(jnp.abs(x)), 1e-2)
+    along = jnp.full_like(x, length)
+    value, moved = jax.jvp(lambda x: problem.game.operator(theta, x), (x,), (along,))
+    sizes = [jnp.mean(jnp.abs(jnp.where(jnp.isfinite(v), v, 1))) for v in (value, moved)]
+    costs = jnp.maximum(sizes[0], 1e-2 * sizes[1])
+    return length * jnp.where(costs > 0, costs, 1)
 
 
 def _width(incentives, theta: Array) -> Array:

@@ -71,7 +71,7 @@ def solve_equilibrium(
       linear systems are small or have the structure of an aggregate, and extragradient play with
       its own step sizes where that fails.
     - `tol`: positive, in units of `x`; 1e-8 when left out. Less than rounding leaves,
-      `10 eps max(1, |x|, |F|)`, is not asked for.
+      `30 eps max(1, |x|, |F|)`, is not asked for.
     - `max_steps`: at least 1.
     - `sensitivity`: how derivatives are computed: [`Implicit`][] when left out, [`Neumann`][] or
       [`Unrolled`][].
@@ -232,7 +232,7 @@ def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Arra
     costs = jnp.max(jnp.abs(operator_value))
     eps = float(jnp.finfo(x.dtype).eps)
     asked = jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype)
-    rounding = 10 * eps * jnp.maximum(jnp.maximum(jnp.max(jnp.abs(x)), costs), 1)
+    rounding = 30 * eps * jnp.maximum(jnp.maximum(jnp.max(jnp.abs(x)), costs), 1)
     # Costs in a large unit: `tol` is in units of x, of which this is a small part.
     rounding = jnp.maximum(rounding, 1e-4 * asked * costs)
     # ... up to a point: where x runs away, no residual is small for that.

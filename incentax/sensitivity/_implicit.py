@@ -51,19 +51,22 @@ class Implicit(AbstractSensitivity):
         - `"dense"`: explicit `d x d` matrix.
         - `"krylov"`: GMRES of `jax.scipy.sparse.linalg`, on vector-Jacobian products.
         - `"aggregate"`: in the space of the aggregate of an aggregative game: up to 200
-          dimensions by its inverse (in a loop an earlier inverse, corrected by BiCGStab), beyond
-          by GMRES. Right too where only the aggregate of an equilibrium is unique; if the
-          objective asks for more, the residual shows it.
+          dimensions by its inverse (in a loop an earlier inverse, corrected by BiCGStab), refined
+          until the system itself holds; beyond by GMRES. Right too where only the aggregate of an
+          equilibrium is unique; if the objective asks for more, the residual shows it.
         - `"neumann"`: `max_iterations` terms of the Neumann series; see [`Neumann`][].
-        - `"auto"`: aggregate if the game has one, else dense up to 200 unknowns, else Krylov.
+        - `"auto"`: aggregate if the game has one of at most half the size of `x`, else dense up
+          to 200 unknowns, else Krylov; where what it gives does not solve the system, dense up to
+          2,000.
     - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5.
     - `max_iterations`: bound on its iterations.
 
     **Raises** `ValueError` for an unknown solver, or for "aggregate" and a game without one.
 
     A solver's own word for its success is not used: the residual is computed anew. Derivatives
-    through `.x` of [`solve_equilibrium`][] are NaN where it is above 1e-2: the system has no
-    solution (then there is no derivative), or an iterative solver was stopped before it had one.
+    through `.x` of [`solve_equilibrium`][] are NaN where it is above `sqrt(eps)`, 1.5e-8 in
+    float64: the system has no solution (then there is no derivative), or an iterative solver was
+    stopped before it had one.
 
     !!! example
 
