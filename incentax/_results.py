@@ -57,7 +57,7 @@ class RESULTS(eqx.Enumeration):
     )
     never_moved = (
         "The incentive never moved: at its start active constraints have no multiplier, and with "
-        "these held at rest the gradient is zero. That is no optimum. Start elsewhere with "
+        "these held at rest the gradient is zero. That may be no optimum. Start elsewhere with "
         "`theta0`, or design without a scheme, which looks to both sides of such a kink."
     )
     no_derivative = (

@@ -164,13 +164,13 @@ def _concluded(
 ) -> DesignSolution:
     """What the steps on pieces have found, and what is proved of it."""
     place = best.place
-    found = judgement(problem, unravel(jnp.asarray(place.theta)), place, best.descent)
-    theta = unravel(jnp.asarray(place.theta))
-    x = jnp.asarray(place.packed[: x.size]).reshape(x.shape)
+    theta = unravel(jnp.asarray(place.theta, x.dtype))
+    found = judgement(problem, theta, place, best.descent)
+    x = jnp.asarray(place.packed[: x.size], x.dtype).reshape(x.shape)
     return DesignSolution(
         theta=theta,
         x=x,
-        objective=jnp.asarray(place.at.objective),
+        objective=jnp.asarray(place.at.objective, x.dtype),
         residual=_residual(problem, theta, x),
         steps=jnp.int32(len(rows)),
         history=_history(jnp.asarray(rows, x.dtype)),

@@ -37,6 +37,7 @@ class Linearised(eqx.Module):
 
     `slack`, `multiplier`: both sides of every pair, `active` and `idle` where they are zero.
     `fixed`: held for ever; `two_sided`: pairs that can change sides. `unit`: of every entry of `u`.
+    `eps`: of the precision that all was computed in. `moves`: whether constraints follow theta.
     """
 
     objective: Float[Array, ""]
@@ -52,6 +53,8 @@ class Linearised(eqx.Module):
     two_sided: Bool[Array, " pairs"]
     sign: Float[Array, " d"]
     unit: Float[Array, " u"]
+    eps: Float[Array, ""]
+    moves: Bool[Array, ""]
 
     @property
     def degenerate(self) -> Bool[Array, " pairs"]:
@@ -98,6 +101,8 @@ def linearise(level: LowerLevel, theta: Float[Array, " p"], packed: Array) -> Li
         two_sided,
         sign,
         unit,
+        jnp.asarray(jnp.finfo(theta.dtype).eps, theta.dtype),
+        jnp.asarray(level.problem.game.moves),
     )
 
 
@@ -135,6 +140,8 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
     slack_rows = at.slack_slopes[pairs] * at.unit
     multiplier_rows = at.multiplier_slopes[pairs] * at.unit
     undecided = Descent("undecided", np.nan)
+    if at.moves and _share_multipliers(at, len(theta)):
+        return undecided
 
     def descent(sides: np.ndarray, d: np.ndarray, bound: float) -> Descent:
         slack, multiplier = slack_rows @ d, multiplier_rows @ d
@@ -145,7 +152,7 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
     # Of every node: which side is zero, 1 the slack, -1 the multiplier, 0 either.
     nodes = [np.zeros(len(pairs), int)]
     least, solved, ambiguous, whole = 0.0, 0, False, 0.0
-    none = max(_NONE, float(np.finfo(at.slope.dtype).eps) ** 0.5)
+    none = max(_NONE, float(at.eps) ** 0.5)
     while nodes and solved < _PROGRAMS:
         sides = nodes.pop()
         answer = program.solve(slack_rows, multiplier_rows, sides)
@@ -175,7 +182,8 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
         return replace(undecided, ambiguous=ambiguous)
     if not nodes:
         return Descent("yes", least)
-    sides, change = program.choose(slack_rows, multiplier_rows, -none * whole)
+    own = np.abs(program.slope[: program.p]).sum()
+    sides, change = program.choose(slack_rows, multiplier_rows, -none * own - 1e-9 * whole)
     if sides is None:
         bound = change / max(whole + abs(float(at.objective)), 1e-300)
         return Descent("yes", min(bound, 0.0)) if np.isfinite(change) else undecided
@@ -229,7 +237,7 @@ class _Program:
             bounds=self.bounds,
         )
         if answer.x is None:
-            self.failed |= answer.status != 2
+            self.failed = True  # no motion at all is always possible
             return None
         products = self.slope * np.asarray(answer.x)
         return np.asarray(answer.x), float(products.sum()), float(np.abs(products).sum())
@@ -275,6 +283,15 @@ class _Program:
         if answer.x is None or answer.fun * scale >= none:
             return None, np.nan
         return np.where(answer.x[size:] > 0.5, -1, 1), answer.fun * scale
+
+
+def _share_multipliers(at: Any, p: int) -> bool:
+    """Whether active constraints depend on one another: where they move with theta, the directions
+    that they allow depend on how they share their multiplier, which nobody knows."""
+    size = len(at.sign)
+    held = at.active | at.fixed
+    rows = np.concatenate([at.slack_slopes[held], at.missed_slopes])[:, p : p + size]
+    return len(rows) > 0 and np.linalg.matrix_rank(_in_rows(rows, keep=True), tol=1e-8) < len(rows)
 
 
 def _in_rows(rows: np.ndarray, keep: bool = False) -> np.ndarray:

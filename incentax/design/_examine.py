@@ -142,7 +142,8 @@ def examine(
     kinked = (jumps[1] > 0.3 * jumps[0]) & (jumps[1] > 0.1 * norm)
     good = jnp.isfinite(at.objective) & held & (zero | kinked | ~exists)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
-    ending = ENDINGS.where(zero, at_rest, ENDINGS.undecided)
+    # With constraints at rest that have no multiplier, the gradient is one of several.
+    ending = ENDINGS.where(zero & (at.degenerate == 0), at_rest, ENDINGS.undecided)
     ending = ENDINGS.where(exists, ending, ENDINGS.no_derivative)
     result = RESULTS.where(exists, RESULTS.successful, RESULTS.no_derivative)
     stepped = unravel(start - at.gradient / unit)

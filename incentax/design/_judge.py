@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from .._results import ENDINGS, RESULTS
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
-from ._pieces import along, arrive, gradient_on, Place
+from ._pieces import along, arrive, gradient_on, Place, unresolved
 from ._pivot import unknowns
 from ._problem import DesignProblem
 
@@ -45,14 +45,15 @@ def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:
         return None
     descent = decide(place.at, incentives, place.theta)
     if descent.verdict == "no" and along(level, place, descent, incentives) is None:
-        # No length of it shows in the objective.
-        descent = Descent("yes", descent.bound)
+        active = place.at.active & ~place.at.degenerate
+        descent = unresolved(level, place, active, incentives, descent)
     return judgement(problem, theta, place, descent)
 
 
 def judgement(problem: DesignProblem, like: PyTree, place: Place, descent: Descent) -> Judgement:
     """In words and figures, from what the linear programs said."""
-    unravel, dtype = ravel_pytree(like)[1], place.theta.dtype
+    flat, unravel = ravel_pytree(like)
+    dtype = flat.dtype
     gradient = gradient_on(place, place.at.active)
     stepped = unravel(jnp.asarray(place.theta - gradient, dtype))
     moved = np.asarray(ravel_pytree(problem.incentive_set.project(stepped))[0])

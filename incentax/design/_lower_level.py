@@ -97,8 +97,10 @@ class LowerLevel(eqx.Module):
         value = self.value(theta, ravel_pytree(point)[0])
         force = self.operator(theta, point.x)
         scale = jnp.maximum(size_of(point.x), 1e-4 * size_of(force))
-        least = max(1e-8, 100 * float(jnp.finfo(point.x.dtype).eps))
-        good = (residual <= least * scale) & jnp.isfinite(value)
+        eps = float(jnp.finfo(point.x.dtype).eps)
+        # ... up to a point: where x runs away, no residual is small for that.
+        least = jnp.minimum(max(1e-8, 100 * eps) * scale, eps**0.25)
+        good = (residual <= least) & jnp.isfinite(value)
         return point, jnp.where(good, value, jnp.inf)
 
 

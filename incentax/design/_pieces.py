@@ -86,7 +86,8 @@ def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | No
     packed, value = _settled(level, flat, jnp.asarray(near, level.x.dtype))
     if not np.isfinite(value):
         return None
-    at = jax.tree.map(np.asarray, linearise(level, flat, packed))
+    found = linearise(level, flat, packed)
+    at = jax.tree.map(lambda leaf: np.asarray(leaf, float if leaf.dtype != bool else bool), found)
     return Place(np.asarray(flat), np.asarray(packed), at)
 
 
@@ -119,13 +120,14 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
             assert descent.active is not None
             reached, piece = along(level, place, descent, incentives), descent.active
         if reached is None and descent.verdict == "no" and len(rows) < most:
-            # No length of it shows in the objective.
-            descent = replace(descent, verdict="yes", direction=None, active=None)
+            descent = unresolved(level, place, active, incentives, descent)
         if reached is None and len(rows) < most:
             reached, piece = _forced(level, place, active, incentives, trials)
         if reached is None:
             break
         active, place = move(reached, piece), reached
+    else:
+        descent = decide(place.at, incentives, place.theta)
     return Walk(place, descent, rows)
 
 
@@ -136,6 +138,23 @@ class _Trials:
     budget: int
     forced: set[int] = field(default_factory=set)
     gained: bool = False
+
+
+def unresolved(
+    level: LowerLevel,
+    place: Place,
+    active: np.ndarray,
+    incentives: LinearConstraints,
+    descent: Descent,
+) -> Descent:
+    """What a descent is worth that no length of shows in the objective: nothing, where a quadratic
+    model on the piece, and on the one that the descent names, promises no more than rounding."""
+    parts = np.abs(place.at.slope * place.at.unit).sum()
+    least = max(10 * _rounding(place), max(1e-12, 10 * float(place.at.eps)) * parts)
+    pieces = [active] if descent.active is None else [active, descent.active]
+    promised = [_quadratic_direction(level, place, piece, incentives)[1] for piece in pieces]
+    verdict = "yes" if max(promised) <= least else "undecided"
+    return replace(descent, verdict=verdict, direction=None, active=None)
 
 
 def _forced(
@@ -162,7 +181,7 @@ def _forced(
         direction, promised = _quadratic_direction(level, place, piece, incentives)
         if not promised > 10 * _rounding(place):
             continue
-        theta = _inside(place.theta + direction[:p], incentives)
+        theta = _inside(level, place.theta + direction[:p])
         reached = arrive(level, theta, place.packed[:size] + direction[p : p + size])
         least = max(1e-9 * abs(place.objective), 10 * _rounding(place))
         if reached is not None and reached.objective < place.objective - least:
@@ -177,7 +196,9 @@ def gradient_on(place: Place, active: np.ndarray) -> np.ndarray:
     own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
     zero = np.concatenate([own, at.missed_slopes])
     # In units of the unknowns, so that ranks can be told.
-    adjoint = Equations(zero[:, p:] * at.unit[p:]).multipliers(at.slope[p:] * at.unit[p:])
+    adjoint = Equations(zero[:, p:] * at.unit[p:], float(at.eps)).multipliers(
+        at.slope[p:] * at.unit[p:]
+    )
     return at.slope[:p] + adjoint @ zero[:, :p]
 
 
@@ -188,11 +209,20 @@ def along(
     d, p = descent.direction, len(place.theta)
     assert d is not None
     slope = float(place.at.slope @ d)
-    towards = incentives.inequality @ d[:p]
-    room = np.maximum(incentives.inequality_level - incentives.inequality @ place.theta, 0)
-    longest = np.min(room[towards > 0] / towards[towards > 0], initial=1.0)
+    eye = np.eye(p)
+    towards = np.concatenate([incentives.inequality @ d[:p], eye @ d[:p], -eye @ d[:p]])
+    room = np.concatenate(
+        [
+            incentives.inequality_level - incentives.inequality @ place.theta,
+            incentives.upper - place.theta,
+            place.theta - incentives.lower,
+        ]
+    )
+    nearing = towards > 0
+    longest = np.min(np.maximum(room[nearing], 0) / towards[nearing], initial=1.0)
+    longest = longest if longest > 1e-9 else 1.0  # at a bound: rounding of the direction
     for length in longest * 10.0 ** -np.arange(0.0, 6.5, 0.5):
-        theta = _inside(place.theta + length * d[:p], incentives)
+        theta = _inside(level, place.theta + length * d[:p])
         near = place.packed[: level.x.size] + length * d[p : p + level.x.size]
         reached = arrive(level, theta, near)
         least = max(-0.1 * length * slope, _rounding(place))
@@ -210,7 +240,7 @@ def _step(
     p, size = len(place.theta), level.x.size
     last = not promised > 10 * _rounding(place)
     for length in 0.3 ** np.arange(1 if last else _LENGTHS):
-        theta = _inside(place.theta + length * direction[:p], incentives)
+        theta = _inside(level, place.theta + length * direction[:p])
         near = place.packed[:size] + length * direction[p : p + size]
         reached = arrive(level, theta, near)
         least = -_rounding(place) if last else 1e-3 * length * promised
@@ -233,7 +263,7 @@ def _quadratic_direction(
     padded = np.zeros((len(incentives.equality_level), len(unit)))
     padded[:, :p] = np.asarray(incentives.equality.dense(jnp.float64))
     rows = np.concatenate([own, at.missed_slopes, padded]) * unit
-    equations = Equations(rows)
+    equations = Equations(rows, float(at.eps))
     tangent, first = equations.basis(), np.zeros(len(unit))
     if np.any(missed):
         first = equations.onto(np.append(-missed, np.zeros(len(rows) - len(missed))))
@@ -339,11 +369,16 @@ def _least_quadratic(
     return back @ (-left[:-1] / left[-1] - image), found / left[-1] / size
 
 
-def _inside(theta: np.ndarray, incentives: LinearConstraints) -> np.ndarray:
-    return np.clip(theta, incentives.lower, incentives.upper)
+def _inside(level: LowerLevel, theta: np.ndarray) -> np.ndarray:
+    """The nearest point of the incentive set."""
+    return np.asarray(_nearest(level, jnp.asarray(theta, level.x.dtype)), float)
+
+
+@eqx.filter_jit
+def _nearest(level: LowerLevel, theta: Array) -> Array:
+    return ravel_pytree(level.problem.incentive_set.project(level.unravel(theta)))[0]
 
 
 def _rounding(place: Place) -> float:
     """What cannot be told from zero in the objective."""
-    eps = float(np.finfo(place.theta.dtype).eps)
-    return 10 * eps * max(abs(place.objective), 1e-300)
+    return 10 * float(place.at.eps) * max(abs(place.objective), 1e-300)

@@ -193,7 +193,9 @@ def search(
         drop = jnp.maximum(now.drop, decrease)
         rounding = 10 * jnp.finfo(dtype).eps * jnp.abs(found.objective)
         least = jnp.maximum(_least(now.level, last) * drop, rounding)
-        on_level = jnp.where(now.level == last, longest, _STEPS_A_LEVEL)
+        # A model from steps alone needs some in every direction.
+        many = _STEPS_A_LEVEL if pivotable else max(_STEPS_A_LEVEL, 2 * size)
+        on_level = jnp.where(now.level == last, longest, many)
         done = ~now.fresh & (
             ~fine | (promised <= least) | (decrease <= least) | (now.level_steps >= on_level)
         )

@@ -13,7 +13,10 @@ import scipy.linalg
 class Equations:
     """`rows @ u = 0`: a basis of the motions that remain, and multipliers of the rows."""
 
-    def __init__(self, rows: np.ndarray):
+    def __init__(self, rows: np.ndarray, eps: float):
+        rows = np.asarray(rows, float)
+        # Less than that is rounding of the precision that the rows were computed in.
+        least = max(1e-10, 30 * eps * max(rows.shape, default=1))
         size = np.abs(rows).max(axis=1, initial=0.0)
         self.size = np.where(size > 0, size, 1)
         rows = rows / self.size[:, None]
@@ -31,7 +34,7 @@ class Equations:
             factors: Any = scipy.linalg.qr(rest.T, pivoting=True)
             self.q, self.r, self.order = factors
             diagonal = np.abs(np.diagonal(self.r))
-            self.rank = int(np.sum(diagonal > 1e-10 * max(diagonal.max(initial=0.0), 1e-300)))
+            self.rank = int(np.sum(diagonal > least * max(diagonal.max(initial=0.0), 1e-300)))
         else:
             self.q, self.r = np.eye(len(self.free)), np.zeros((0, 0))
             self.order, self.rank = np.zeros(0, int), 0

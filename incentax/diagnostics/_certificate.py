@@ -135,7 +135,7 @@ class Certificate(eqx.Module):
 
     def _of_the_equilibrium(self) -> str:
         if jnp.isnan(self.regret):
-            return "The equilibrium is exact to first order; no player's best reply was found."
+            return "The equilibrium is exact to first order; no player's best reply is known."
         if self.regret > NASH:
             return (
                 "The equilibrium is one to first order only: costs are not convex, and another "
@@ -151,7 +151,8 @@ class Certificate(eqx.Module):
     @property
     def monotone(self) -> bool:
         """Whether nothing speaks against it; an estimate."""
-        return bool(self.strong_monotonicity >= -1e-8 * jnp.maximum(1, self.lipschitz))
+        rounding = max(1e-8, 100 * float(jnp.finfo(self.lipschitz.dtype).eps))
+        return bool(self.strong_monotonicity >= -rounding * jnp.maximum(1, self.lipschitz))
 
     def as_dict(self) -> dict[str, float | str]:
         """Every figure by its name, the ending and the verdict, for a file."""
@@ -275,7 +276,8 @@ def _certify(
         return problem.objective(unravel(flat), again.x)
 
     incentives = problem.incentive_set.constraints(theta)
-    unit = unit_of(incentives, flat)
+    # A box may be wide, and the objective curved all the same.
+    unit = jnp.minimum(unit_of(incentives, flat), jnp.maximum(1, jnp.max(jnp.abs(flat))))
     eps = float(jnp.finfo(flat.dtype).eps)
 
     def error(direction: Array) -> Array:
@@ -326,9 +328,10 @@ def _proved(
 ) -> Certificate:
     """With what linear programs prove of the design."""
     found = judge(problem, theta, x)
-    if found is None:
-        return certificate
     dtype = certificate.objective.dtype
+    if found is None:
+        unknown = jnp.asarray(np.asarray(np.nan, dtype))
+        return eqx.tree_at(lambda c: (c.stationarity, c.least_slope), certificate, (unknown,) * 2)
     return eqx.tree_at(
         lambda c: (c.stationarity, c.least_slope, c.degenerate, c.ending),
         certificate,

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._results import RESULTS
@@ -111,24 +112,30 @@ def best_response(game: AtomicGame, theta: PyTree, x: Array) -> BestResponse:
             f"{type(game).__name__}"
         )
     x = strategy_at_door("best_response", "x", game, theta, x)
-    moved, best = _respond(game, theta, x)
+    moved, best, _ = _respond(game, theta, x)
     return BestResponse(moved, best, game.cost(theta, x) - best)
 
 
 def largest_regret(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, ""]:
     """What a player of an atomic game could gain at most, relative to its cost; 0 for others.
 
-    NaN where no best reply was found.
+    NaN where no best reply was found, or none looked for, among more than 300 unknowns.
     """
-    if not isinstance(game, AtomicGame) or x.size > _MOST:
+    if not isinstance(game, AtomicGame):
         return jnp.zeros((), x.dtype)
-    costs, (_, best) = game.cost(theta, x), _respond(game, theta, x)
-    size = jnp.maximum(jnp.maximum(jnp.abs(costs), jnp.abs(best)), 1e-3 * jnp.max(jnp.abs(costs)))
-    return jnp.max((costs - best) / jnp.where(size > 0, size, 1))
+    if x.size > _MOST:
+        return jnp.asarray(np.asarray(np.nan, x.dtype))
+    costs, (_, best, spread) = game.cost(theta, x), _respond(game, theta, x)
+    # A cost may be zero: then what it is for other replies is the measure.
+    size = jnp.maximum(jnp.maximum(jnp.abs(costs), jnp.abs(best)), 1e-3 * spread)
+    rounding = 30 * float(jnp.finfo(x.dtype).eps) * spread
+    gained = jnp.maximum(costs - best - rounding, 0)
+    return jnp.max(gained / jnp.where(size > 0, size, 1))
 
 
 @eqx.filter_jit
-def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
+def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array, Array]:
+    """Every player's best reply, its cost, and how far costs differ over the replies tried."""
     players, size = x.shape[0], x[0].size
     whole = game.strategies(theta).constraints(x)
     bounds = [side.reshape(players, size) for side in (whole.lower, whole.upper)]
@@ -136,7 +143,7 @@ def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
     rows = [part.reshape(len(part), players, size) for part in rows]
     levels = [whole.equality_level, whole.inequality_level]
 
-    def one(player: Array) -> tuple[Array, Array]:
+    def one(player: Array) -> tuple[Array, Array, Array]:
         def cost(own: Array) -> Array:
             return game.cost(theta, x.at[player].set(own.reshape(x.shape[1:])))[player]
 
@@ -187,7 +194,9 @@ def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array]:
         values = jnp.concatenate([values, costs[first], cost(here)[None]])
         best = jnp.nanargmin(values)
         reply = jnp.where(known, points[best], jnp.nan).reshape(x.shape[1:])
-        return reply, jnp.where(known, values[best], jnp.nan)
+        finite = jnp.where(jnp.isfinite(costs), costs, cost(here))
+        spread = jnp.max(finite) - jnp.min(finite)
+        return reply, jnp.where(known, values[best], jnp.nan), spread
 
     return jax.lax.map(one, jnp.arange(players))
 

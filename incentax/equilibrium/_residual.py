@@ -32,10 +32,11 @@ def magnification(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, "
     """What costs in a small unit are multiplied with, at least 1.
 
     Else any strategy would seem close to equilibrium: where costs are 1e-9, so is
-    `x - project(x - F)`. Their unit is the larger of `F` and of its change when all of `x` moves
-    by 1.
+    `x - project(x - F)`. Their unit is the larger of `F` and of its change when `x` moves by about
+    1, each entry by another length.
     """
-    value, slope = jax.jvp(lambda x: game.operator(theta, x), (x,), (jnp.ones_like(x),))
+    along = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    value, slope = jax.jvp(lambda x: game.operator(theta, x), (x,), (along,))
     sizes = jnp.stack([jnp.max(jnp.abs(value)), jnp.max(jnp.abs(slope))])
     largest = jnp.max(jnp.where(jnp.isfinite(sizes), sizes, 1))
     return jnp.where((largest > 0) & (largest < 1), 1 / jnp.where(largest > 0, largest, 1), 1)

@@ -71,7 +71,8 @@ def solve_equilibrium(
       linear systems are small or have the structure of an aggregate, and extragradient play with
       its own step sizes where that fails.
     - `tol`: positive, in units of `x`; 1e-8 when left out. Less than rounding leaves,
-      `30 eps max(1, |x|, |F|)`, is not asked for.
+      `30 eps max(1, |x|, |F|)`, is not asked for, nor less than `1e-4 tol |∂F/∂x x|` of costs
+      that are steep.
     - `max_steps`: at least 1.
     - `sensitivity`: how derivatives are computed: [`Implicit`][] when left out, [`Neumann`][] or
       [`Unrolled`][].
@@ -172,8 +173,9 @@ def find_equilibrium(
     reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
     # A strategy is known to rounding: what that makes of steep costs cannot be asked for.
     value, moved = jax.jvp(lambda x: game.operator(theta, x), (reached,), (reached,))
-    size = jnp.maximum(jnp.abs(value), jnp.where(jnp.isfinite(moved), jnp.abs(moved), 0))
-    found = residual <= _allowed(tol, reached, size)
+    moved = jnp.where(jnp.isfinite(moved), jnp.abs(moved), 0)
+    size = jnp.maximum(jnp.abs(value), moved)
+    found = residual <= _allowed(tol, reached, size, jnp.max(moved))
     if method is not None or newton.stands_alone(game, theta):
         return reached, steps, _verdict(game, theta, x, found, jnp.asarray(True))
     start = jnp.where(found, reached, x)
@@ -227,14 +229,16 @@ def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array
     return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan), face.degenerate
 
 
-def _allowed(tol: Array | float | None, x: Array, operator_value: Array) -> Array:
+def _allowed(
+    tol: Array | float | None, x: Array, operator_value: Array, steepness: Array | float = 0.0
+) -> Array:
     # What rounding alone leaves of the residual bounds what can be asked for.
     costs = jnp.max(jnp.abs(operator_value))
     eps = float(jnp.finfo(x.dtype).eps)
     asked = jnp.asarray(1e-8 if tol is None else tol).astype(x.dtype)
     rounding = 30 * eps * jnp.maximum(jnp.maximum(jnp.max(jnp.abs(x)), costs), 1)
-    # Costs in a large unit: `tol` is in units of x, of which this is a small part.
-    rounding = jnp.maximum(rounding, 1e-4 * asked * costs)
+    # Steep costs: `tol` is in units of x, of which this is a small part.
+    rounding = jnp.maximum(rounding, 1e-4 * asked * steepness)
     # ... up to a point: where x runs away, no residual is small for that.
     return jnp.maximum(jnp.minimum(rounding, eps**0.25), asked)
 

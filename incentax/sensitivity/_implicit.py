@@ -203,13 +203,16 @@ class Implicit(AbstractSensitivity):
                 w = refined(apply, right_side, w, correct, self._tol(x.dtype))
             return face.project(self._or_explicitly(apply, right_side, w))
 
-        # What the face does not keep of the right side shows how large rounding is in what it does.
+        # What the face does not keep of a right side shows how large rounding is in what it does:
+        # it goes through the system unchanged, forward and in the adjoint, and is taken off again.
+        whole = -face.scale * force
         w = jax.lax.custom_linear_solve(
             FaceSystem(face, push),
-            -face.project(face.scale * force),
+            whole,
             solve=partial(solve, adjoint=False),
             transpose_solve=partial(solve, adjoint=True),
         )
+        w = w - (whole - face.project(whole))
         # A lane without a strategy has no derivative in anything.
         unknown = jnp.where(jnp.all(jnp.isfinite(x)), 0, jnp.nan).astype(x.dtype)
         moved = sum(jnp.sum(leaf).astype(x.dtype) for leaf in jax.tree.leaves(tangent))

@@ -105,7 +105,7 @@ class Polyhedron(AbstractStrategySet):
         low, high = as_float(lower), as_float(upper)
         if shape is not None:
             low, high = (
-                jnp.broadcast_to(side, shape).ravel() if side.ndim != 1 else side
+                side if side.shape == (math.prod(shape),) else jnp.broadcast_to(side, shape).ravel()
                 for side in (low, high)
             )
         widths = {name: rows[0].shape[1] for name, rows in blocks.items() if rows is not None}
