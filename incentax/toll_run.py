@@ -105,8 +105,12 @@ def run_tolls(
         "result": results[best],
         "result_by_seed": results,
     }
+    return TollRun(summary, _arrays(solutions, solution, best))
+
+
+def _arrays(solutions: DesignSolution, solution: DesignSolution, best: int) -> dict[str, Any]:
     history = solutions.history
-    arrays = {
+    return {
         "theta": solution.theta,
         "tolled_links": np.asarray(traffic.TOLLED_LINKS),
         "x": solution.x,
@@ -116,7 +120,6 @@ def run_tolls(
         "gradient": history.info.gradient,
         "design_step": history.info.design_step,
     }
-    return TollRun(summary, arrays)
 
 
 def draw(instance: Instance, run: TollRun) -> Any:

@@ -22,7 +22,7 @@ from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
-from ._selection import design_selected
+from ._selection import design_selected, rows_of
 from ._smoothed import is_smoothable
 from ._solution import DesignSolution, History, raise_unless_designed
 
@@ -65,8 +65,8 @@ def design_accurately(
     solution = None
     known = not is_traced(problem, theta, x, key)
     if known and is_judgeable(problem, theta, x, entropic):
-        ends = _search_from_starts(problem, theta, x, key, how)
-        solution = _walk_from_ends(problem, theta, x, ends, steps)
+        ends, begun = _search_from_starts(problem, theta, x, key, how)
+        solution = _walk_from_ends(problem, theta, x, ends, begun, how)
     if solution is None:
         solution = _best_of_starts(problem, theta, x, key, how)
         if known:  # a history as long as the steps that were taken
@@ -102,8 +102,10 @@ class _How(eqx.Module):
     entropic: bool | None = eqx.field(static=True)
 
 
-def _ends(problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How) -> Search:
-    """Where the search from each start ends, along a leading axis."""
+def _ends(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Search, PyTree]:
+    """Where the search from each start ends, along a leading axis, and the starts."""
 
     def from_start(start: tuple[PyTree, Array]):
         theta, level = start
@@ -122,40 +124,49 @@ def _ends(problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, ho
     # other lane.
     # The given start with much smoothing and with less, then others in the same turn.
     levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
-    return jax.lax.map(from_start, (_spread_starts(problem, theta, how.starts, key), levels))
+    begun = _spread_starts(problem, theta, how.starts, key)
+    return jax.lax.map(from_start, (begun, levels)), begun
 
 
 _search_from_starts = eqx.filter_jit(_ends)
 
 
 def _walk_from_ends(
-    problem: DesignProblem, theta: PyTree, x: Array, ends: Search, steps: int
+    problem: DesignProblem, theta: PyTree, x: Array, ends: Search, begun: PyTree, how: _How
 ) -> DesignSolution | None:
-    """The best of what steps on pieces reach from the best ends, if any is an equilibrium."""
+    """The best of what steps on pieces reach, if any is an equilibrium.
+
+    From the best ends of the searches, and from where some of these began: smoothing leads past
+    local optima, and now and then past the global one.
+    """
     flat, unravel = ravel_pytree(theta)
     level = LowerLevel(problem, theta, x)
     incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))
     unit = np.asarray(unit_of(incentives, flat))
     order = np.argsort(np.asarray(ends.best_objective), kind="stable")
-    most = 4 if x.size + flat.size <= 64 else 2 if x.size + flat.size <= 500 else 1
-    found, begun = [], []
-    for index in order:
-        start = np.asarray(ends.best_theta[index])
-        # Ends that are one point but for what a search leaves are walked from once.
-        if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in begun):
-            continue
-        place = arrive(level, start, np.asarray(ends.best_x[index]).ravel())
-        if place is not None:
-            taken = int(ends.steps[index])
-            begun.append(start)
-            found.append((walk(level, place, incentives, max(steps - taken, 0)), index))
-        if len(found) == most:
-            break
+    small = x.size + flat.size <= 64
+    most, more = (4, 4) if small else (2, 1) if x.size + flat.size <= 500 else (1, 0)
+    raw = np.stack([ravel_pytree(start)[0] for start in rows_of(begun)])
+    starts = [(np.asarray(ends.best_theta[k]), ends.best_x[k], k) for k in order]
+    # The second start is the first one again.
+    fresh = [(raw[k], x, None) for k in range(len(raw)) if k != 1][:more]
+    found, known = [], []
+    for quota, candidates in ((most, starts), (most + len(fresh), fresh)):
+        for start, near, index in candidates:
+            # Ends that are one point but for what a search leaves are walked from once.
+            if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in known):
+                continue
+            place = arrive(level, start, np.asarray(near).ravel())
+            if place is not None and len(found) < quota:
+                taken = 0 if index is None else int(ends.steps[index])
+                known.append(start)
+                found.append((walk(level, place, incentives, max(how.steps - taken, 0)), index))
     if not found:
         return None
     best, index = min(found, key=lambda pair: pair[0].place.objective)
-    taken = int(ends.steps[index])
-    rows = np.concatenate([np.asarray(ends.rows[index])[:taken], np.reshape(best.rows, (-1, 3))])
+    rows = np.reshape(best.rows, (-1, 3))
+    if index is not None:
+        rows = np.concatenate([np.asarray(ends.rows[index])[: int(ends.steps[index])], rows])
     return _concluded(problem, unravel, x, best, rows)
 
 
@@ -242,7 +253,7 @@ def _ended(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> tuple[Ending, Array, Array, Array]:
     key_starts, key_probes = jax.random.split(key)
-    ends = _ends(problem, theta, x, key_starts, how)
+    ends, _ = _ends(problem, theta, x, key_starts, how)
     best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
     _, unravel = ravel_pytree(theta)

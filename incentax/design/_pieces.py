@@ -25,7 +25,7 @@ from ._tangent import Equations
 # Pieces that are walked to, and lengths of a step on one, at most.
 _PIECES, _LENGTHS = 60, 8
 # Pairs that are forced, times the square of the number of unknowns.
-_TRIALS = 8_000_000
+_TRIALS, _LEAST_TRIALS = 8_000_000, 8
 
 
 @dataclass
@@ -98,7 +98,8 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
     """
     active, rows = place.at.active & ~place.at.degenerate, []
     descent = Descent("undecided", np.nan)
-    trials = _Trials(min(_TRIALS // len(place.at.unit) ** 2, 4 * len(active)))
+    budget = max(_TRIALS // len(place.at.unit) ** 2, _LEAST_TRIALS)
+    trials = _Trials(min(budget, 4 * len(active)))
 
     def move(reached: Place, piece: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(reached.theta - place.theta)
@@ -164,14 +165,22 @@ def _forced(
     incentives: LinearConstraints,
     trials: _Trials,
 ) -> tuple[Place | None, np.ndarray]:
-    """A better place on a piece on which one pair has changed sides, the nearest pairs first; and
-    the piece. Pairs that were forced wait for the others."""
+    """A better place on a piece on which one pair has changed sides; and the piece.
+
+    First the pairs whose zero side the objective would like to be positive, by how much it gains;
+    then the nearest ones. Pairs that were forced wait for the others.
+    """
     at, p, size = place.at, len(place.theta), level.x.size
-    far = np.where(active, at.multiplier, at.slack)
+    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
+    equations = Equations(np.concatenate([own, at.missed_slopes]) * at.unit, float(at.eps))
+    gain = equations.multipliers(at.slope * at.unit)[: len(active)]
+    gain = np.where(gain > 1e-6 * np.abs(gain).max(initial=0.0), gain, 0)
+    far = np.where(active, at.multiplier, at.slack) / (1 + np.abs(at.multiplier).max(initial=0.0))
     pairs = np.flatnonzero(at.two_sided & ~at.fixed)
+    pairs = pairs[np.lexsort((far[pairs], -gain[pairs]))]
     if trials.gained and trials.forced.issuperset(pairs):
         trials.forced, trials.gained = set(), False
-    for pair in pairs[np.argsort(far[pairs], kind="stable")]:
+    for pair in pairs:
         if pair in trials.forced or not trials.budget:
             continue
         trials.budget -= 1

@@ -58,7 +58,7 @@ def design_selected(
             f"got {x.size}"
         )
     search = _Search(problem, theta, x, key)
-    flat = [np.asarray(ravel_pytree(start)[0]) for start in _rows(starts)]
+    flat = [np.asarray(ravel_pytree(start)[0]) for start in rows_of(starts)]
     ends = sorted((search.selected(point) for point in flat), key=lambda end: end.objective)
     ends = [end for end in ends if math.isfinite(end.objective)][:3]
     if not ends:
@@ -68,7 +68,7 @@ def design_selected(
     return raise_unless_designed(search.solution(best, steps, key), throw)
 
 
-def _rows(tree: PyTree) -> list[PyTree]:
+def rows_of(tree: PyTree) -> list[PyTree]:
     number = len(jax.tree.leaves(tree)[0])
     return [jax.tree.map(lambda leaf, row=row: leaf[row], tree) for row in range(number)]
 

@@ -123,31 +123,8 @@ def sample(
 
     Without an incentive set all are at `theta`.
     """
-    key_theta, key_x, key_inner = jax.random.split(key, 3)
-    leaves = [*jax.tree.leaves(theta), x]
-    width = max([1.0, *(float(jnp.max(jnp.abs(leaf), initial=0.0)) for leaf in leaves)])
-    if incentive_set is None:
-        drawn = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (samples, *leaf.shape)), theta)
-    else:
-        keys = jax.random.split(key_theta, samples)
-        drawn = draw_incentives(incentive_set, theta, keys, width)
-    if game.moves:
-        keys = jax.random.split(key_x, samples)
-        strategies = eqx.filter_jit(
-            lambda drawn, keys: jax.lax.map(
-                lambda lane: draw_strategies(game, lane[0], x, lane[1][None], width)[0],
-                (drawn, keys),
-            )
-        )(drawn, keys)
-    else:
-        strategies = draw_strategies(game, theta, x, jax.random.split(key_x, samples), width)
-    if not game.moves:  # where bounds are on one side of a curved operator it is at its steepest
-        strategies = jnp.concatenate([strategies, draw_corners(game, theta, strategies)])
-    repeats = len(strategies) // samples
-    thetas = jax.tree.map(
-        lambda one, all_: jnp.concatenate([one[None], *([all_] * repeats)]), theta, drawn
-    )
-    xs = jnp.concatenate([x[None], strategies])
+    key_drawn, key_inner = jax.random.split(key)
+    thetas, xs = _drawn(game, incentive_set, (theta, x), samples, key_drawn)
     rational = game.rational
     base = game if rational is None else rational.game
     rounding = float(jnp.finfo(x.dtype).eps)
@@ -192,6 +169,42 @@ def sample(
         epsilon=np.zeros(x.size) if rational is None else _spread(rational.epsilon, x),
         total=total,
     )
+
+
+def _drawn(
+    game: AbstractGame,
+    incentive_set: AbstractSet | None,
+    at: tuple[PyTree, Array],
+    samples: int,
+    key: PRNGKeyArray,
+) -> tuple[PyTree, Array]:
+    """Incentives and strategies along a leading axis, `at` first."""
+    theta, x = at
+    key_theta, key_x = jax.random.split(key)
+    leaves = [*jax.tree.leaves(theta), x]
+    width = max([1.0, *(float(jnp.max(jnp.abs(leaf), initial=0.0)) for leaf in leaves)])
+    if incentive_set is None:
+        drawn = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (samples, *leaf.shape)), theta)
+    else:
+        keys = jax.random.split(key_theta, samples)
+        drawn = draw_incentives(incentive_set, theta, keys, width)
+    if game.moves:
+        keys = jax.random.split(key_x, samples)
+        strategies = eqx.filter_jit(
+            lambda drawn, keys: jax.lax.map(
+                lambda lane: draw_strategies(game, lane[0], x, lane[1][None], width)[0],
+                (drawn, keys),
+            )
+        )(drawn, keys)
+    else:
+        strategies = draw_strategies(game, theta, x, jax.random.split(key_x, samples), width)
+    if not game.moves:  # where bounds are on one side of a curved operator it is at its steepest
+        strategies = jnp.concatenate([strategies, draw_corners(game, theta, strategies)])
+    repeats = len(strategies) // samples
+    thetas = jax.tree.map(
+        lambda one, all_: jnp.concatenate([one[None], *([all_] * repeats)]), theta, drawn
+    )
+    return thetas, jnp.concatenate([x[None], strategies])
 
 
 def _spread(value: Array, x: Array) -> np.ndarray:

@@ -212,4 +212,4 @@ def _scattered(here: Array, lower: Array, upper: Array, player: Array) -> Array:
         shares = jnp.stack(jnp.meshgrid(*[ticks] * size), axis=-1).reshape(-1, size)
     else:
         shares = jax.random.uniform(jax.random.key(0), (_GRID, size), here.dtype)
-    return low + shares * (high - low)
+    return low[None, :] + shares * (high - low)[None, :]
