@@ -121,10 +121,20 @@ def _describe(holds: np.ndarray, received: Received) -> str:
 
 def warn(text: str) -> None:
     """A warning that points at the line which called the package."""
-    package, level, frame = os.path.dirname(__file__), 1, sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(package):
+    package, own, level, frame = os.path.dirname(__file__), 1, 1, sys._getframe(0)
+    while frame is not None:  # wrappers of other packages may stand between our frames
+        if frame.f_code.co_filename.startswith(package):
+            own = level
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, stacklevel=own + 1)
+
+
+def unknown(like: Array) -> Array:
+    """NaN of the shape and dtype of an array, for what nobody computed.
+
+    Put there and not computed: `JAX_DEBUG_NANS` takes it for no failure.
+    """
+    return jax.device_put(np.full(np.shape(like), np.nan, like.dtype))
 
 
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:

@@ -135,7 +135,7 @@ def test_where_the_derivative_does_not_exist_nothing_is_called_stationary():
     steep = ix.Game(lambda theta, x: x**3 - theta, ix.Box(jnp.full(1, -2.0), 2.0))
     problem = ix.DesignProblem(steep, lambda theta, x: x.sum(), ix.Box(-1.0, 1.0))
     certificate = ix.certify(problem, jnp.zeros(1))
-    assert certificate.ending == ix.ENDINGS.not_stationary
+    assert certificate.b_stationary != "yes"
     assert "does not exist" in certificate.verdict
     slope = jax.grad(lambda theta: ix.solve_equilibrium(steep, theta).x.sum())
     assert jnp.isnan(slope(jnp.zeros(1))).all()

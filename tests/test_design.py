@@ -187,9 +187,9 @@ def test_nan_from_the_users_functions_is_told_at_the_start():
             r"theta0=(.|\n)*\(2,\).*\(3,\)",
         ),
         (
-            lambda p: ix.design(p, 5 * jnp.ones(2), _scheme()),
+            lambda p: ix.hypergradient(p, 5 * jnp.ones(2), jnp.ones(2)),
             ValueError,
-            r"theta0=(.|\n)*value=5\.0",
+            r"theta=(.|\n)*value=5\.0",
         ),
         (
             lambda p: ix.design(p, jnp.array([jnp.nan, 0]), _scheme()),
@@ -236,10 +236,13 @@ def test_objective_must_be_one_number():
 
 def test_refusal_in_compiled_code():
     problem = _quadratic(ix.Box(0.0, 2.0))
-    run = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=2).theta)
+    run = eqx.filter_jit(lambda theta: ix.hypergradient(problem, theta, jnp.ones(1)).value)
     run(jnp.ones(1))
-    with pytest.raises(RuntimeError, match=r"theta0=(.|\n)*value=5\.5"):
+    with pytest.raises(RuntimeError, match=r"theta=(.|\n)*value=5\.5"):
         run(jnp.array([5.5]))
+    # A start is projected.
+    begin = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=1).theta)
+    np.testing.assert_allclose(begin(jnp.array([5.5])), begin(jnp.array([2.0])))
 
 
 @pytest.mark.parametrize("steps", [3, 100])

@@ -99,10 +99,6 @@ def test_failures_are_told():
         (lambda g: ix.solve_equilibrium(g, jnp.ones(2), tol=0.0), "finite tol > 0"),
         (lambda g: ix.solve_equilibrium(g, jnp.ones(2), max_steps=0), "max_steps >= 1, got 0"),
         (lambda g: ix.solve_equilibrium(g, jnp.ones(2), jnp.ones(3)), r"x0=(.|\n)*\(2,\)"),
-        (
-            lambda g: ix.solve_equilibrium(g, jnp.ones(2), jnp.array([2.0, 0.0])),
-            r"2\.0(.|\n)*index 0",
-        ),
         (lambda g: ix.solve_equilibrium(g, jnp.ones(2), jnp.array([jnp.nan, 0.0])), "nan"),
         (
             lambda g: ix.solve_equilibrium(
@@ -165,8 +161,10 @@ def test_an_empty_set_is_told_as_one():
     game = ix.Game(lambda theta, x: x - 1.0, strategies)
     found = jax.jit(lambda t: ix.solve_equilibrium(game, t, throw=False))(jnp.array(-1.0))
     assert found.result == ix.RESULTS.empty_set
-    with pytest.raises(ValueError, match="empty set"):
+    with pytest.raises(RuntimeError, match="The strategy set has no points"):
         ix.solve_equilibrium(game, jnp.array(-1.0))
+    with pytest.raises(ValueError, match="empty set"):
+        strategies(jnp.array(-1.0))
 
 
 def test_equilibrium_between_equalities_alone():

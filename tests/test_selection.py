@@ -132,7 +132,9 @@ def test_refusals():
     assert jnp.isfinite(played.objective)
 
 
-@pytest.mark.parametrize("x0", [0.2, -0.2, 0.5, 0.0])
+@pytest.mark.parametrize(
+    "x0", [0.2, *(pytest.param(x, marks=pytest.mark.slow) for x in (-0.2, 0.5, 0.0))]
+)
 def test_play_is_told_from_standing_still(x0):
     """`F = x^3 - x - t` from `x0`: up while `t > x0^3 - x0`, down below, and at it at rest."""
     game = ix.Game(lambda t, x: x**3 - x - t, ix.Box(-jnp.full(1, 2.0), 2.0))

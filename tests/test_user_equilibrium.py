@@ -74,11 +74,7 @@ _KINDS = ("shares", "shares, aggregate", "flows", "flows, polyhedron")
 
 @pytest.mark.parametrize(
     ("seed", "kind"),
-    [
-        pytest.param(s, k, marks=() if (s, k) == (1, "shares, aggregate") else pytest.mark.slow)
-        for s in range(4)
-        for k in _KINDS
-    ],
+    [pytest.param(s, k, marks=pytest.mark.slow) for s in range(4) for k in _KINDS],
 )
 def test_every_mode_agrees_with_central_differences(seed, kind):
     game, objective, tolls = roads(seed, kind)
@@ -99,10 +95,11 @@ def test_every_mode_agrees_with_central_differences(seed, kind):
         ix.hypergradient(problem, tolls, x, sensitivity=ix.Implicit("dense")).value,
     ):
         np.testing.assert_allclose(found, differences, atol=1e-7 * size)
-    slopes = jax.jit(jax.grad(value))
-    bent = np.array([(slopes(tolls + s) - slopes(tolls - s)) / 2e-5 for s in step])
+    # Of slopes that are exact to 1e-10, differences over 1e-3 are exact to 1e-6.
+    slopes, step = jax.jit(jax.grad(value)), 1e-3 * jnp.eye(tolls.size)
+    bent = np.array([(slopes(tolls + s) - slopes(tolls - s)) / 2e-3 for s in step])
     np.testing.assert_allclose(
-        jax.hessian(value)(tolls), bent, atol=1e-6 * max(np.abs(bent).max(), size)
+        jax.hessian(value)(tolls), bent, atol=1e-5 * max(np.abs(bent).max(), size)
     )
 
 

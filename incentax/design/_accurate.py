@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, warn
+from .._checks import is_traced, require_count, unknown, warn
 from .._linear import one_after_another
 from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
@@ -196,21 +196,20 @@ _residual = eqx.filter_jit(lambda problem, theta, x: natural_residual(problem.ga
 
 def _history(rows: Float[Array, "steps 3"]) -> History:
     """Objective, norm of its gradient and length of every step."""
-    # A constant that is not computed: NaN for what nobody computed is no failure.
-    unknown = jnp.asarray(np.full(len(rows), np.nan, rows.dtype))
+    nobody = unknown(rows[:, 0])
     none = jnp.zeros(len(rows), jnp.int32)
     info = SchemeInfo(
         design_step=rows[:, 2],
-        play_step=unknown,
-        largest_cost=unknown,
+        play_step=nobody,
+        largest_cost=nobody,
         objective=rows[:, 0],
         gradient=rows[:, 1],
-        gradient_residual=unknown,
+        gradient_residual=nobody,
         degenerate=none,
         inner_steps=none,
     )
     steps = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
-    return History(steps, rows[:, 0], unknown, info, None)
+    return History(steps, rows[:, 0], nobody, info, None)
 
 
 def _best_of_starts(

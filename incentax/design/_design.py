@@ -5,10 +5,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._checks import require_count
+from .._checks import require_count, unknown
 from .._results import ENDINGS, RESULTS
 from .._tree import as_pytree_function, tree_finite, tree_where
 from ..equilibrium import natural_residual
@@ -238,9 +237,7 @@ def finish(
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
     solution = _finish(problem, scheme, progress, history)
-    # Not computed by anyone: a constant, which no check for NaN takes for a failure.
-    unknown = jnp.asarray(np.full(solution.objective.shape, np.nan, solution.objective.dtype))
-    solution = eqx.tree_at(lambda s: s.stationarity, solution, unknown)
+    solution = eqx.tree_at(lambda s: s.stationarity, solution, unknown(solution.objective))
 
     def explain() -> str:
         step_key = None if key is None else jax.random.fold_in(key, progress.steps)

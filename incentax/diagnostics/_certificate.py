@@ -7,7 +7,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced
+from .._checks import is_traced, unknown
 from .._results import b_stationarity, ENDINGS, RESULTS
 from .._tree import tree_norm
 from ..design import (
@@ -231,9 +231,8 @@ def certify(
     if proving:
         certificate = _proved(certificate, problem, theta, found.x)
     if not proving:
-        unknown = jnp.asarray(np.full(certificate.objective.shape, np.nan))
-        unknown = unknown.astype(certificate.objective.dtype)
-        certificate = eqx.tree_at(lambda c: c.least_slope, certificate, unknown)
+        nobody = unknown(certificate.objective)
+        certificate = eqx.tree_at(lambda c: c.least_slope, certificate, nobody)
     if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
         return certificate
     others = other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1))
@@ -330,14 +329,14 @@ def _proved(
     found = judge(problem, theta, x)
     dtype = certificate.objective.dtype
     if found is None:
-        unknown = jnp.asarray(np.asarray(np.nan, dtype))
-        return eqx.tree_at(lambda c: (c.stationarity, c.least_slope), certificate, (unknown,) * 2)
+        nobody = unknown(certificate.objective)
+        return eqx.tree_at(lambda c: (c.stationarity, c.least_slope), certificate, (nobody,) * 2)
     return eqx.tree_at(
         lambda c: (c.stationarity, c.least_slope, c.degenerate, c.ending),
         certificate,
         (
             jnp.asarray(found.stationarity, dtype),
-            jnp.asarray(np.asarray(found.least_slope, dtype)),
+            jax.device_put(np.asarray(found.least_slope, dtype)),
             jnp.int32(found.degenerate),
             found.ending,
         ),

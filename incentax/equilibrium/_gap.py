@@ -3,9 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from .._checks import unknown
 from .._results import RESULTS
 from ..games import AbstractGame, AtomicGame, Game
 from ..sets import (
@@ -124,7 +124,7 @@ def largest_regret(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, 
     if not isinstance(game, AtomicGame):
         return jnp.zeros((), x.dtype)
     if x.size > _MOST:
-        return jnp.asarray(np.asarray(np.nan, x.dtype))
+        return unknown(x.ravel()[0])
     costs, (_, best, spread) = game.cost(theta, x), _respond(game, theta, x)
     # A cost may be zero: then what it is for other replies is the measure.
     size = jnp.maximum(jnp.maximum(jnp.abs(costs), jnp.abs(best)), 1e-3 * spread)

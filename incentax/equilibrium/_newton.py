@@ -220,7 +220,8 @@ def _solve_in_logarithms(
     def going_on(run: _Logarithmic) -> Array:
         largest = jnp.max(jnp.abs(run.state.operator_value)) / unit
         rounding = 10 * jnp.finfo(x.dtype).eps * jnp.maximum(1, largest)
-        aim = jnp.maximum(1e-4 * tol, rounding)
+        # In the game's own unit too.
+        aim = jnp.maximum(jnp.minimum(1e-4 * tol, 0.1 * tol / jnp.maximum(unit, 1)), rounding)
         return (run.residual > aim) & (run.count < max_steps) & run.finite & ~skip
 
     state = play.init(game, theta, x)

@@ -104,10 +104,7 @@ class Polyhedron(AbstractStrategySet):
         }
         low, high = as_float(lower), as_float(upper)
         if shape is not None:
-            low, high = (
-                side if side.shape == (math.prod(shape),) else jnp.broadcast_to(side, shape).ravel()
-                for side in (low, high)
-            )
+            low, high = (_flat(side, tuple(shape)) for side in (low, high))
         widths = {name: rows[0].shape[1] for name, rows in blocks.items() if rows is not None}
         widths |= {
             name: bound.shape[0]
@@ -219,6 +216,19 @@ class Polyhedron(AbstractStrategySet):
 
     def face(self, x: Array, operator_value: Array, step_size: Array | float) -> PolyhedronFace:
         return _face(self.constraints(x), x, x - step_size * operator_value)
+
+
+def _flat(side: Array, shape: tuple[int, ...]) -> Array:
+    """A bound of the flat `x`, given for that or for its shape."""
+    if side.shape == (math.prod(shape),):
+        return side
+    try:
+        return jnp.broadcast_to(side, shape).ravel()
+    except ValueError:
+        raise ValueError(
+            "`Polyhedron(shape=...)` needs bounds that broadcast to it, or one an entry, got "
+            f"shape={shape} and a bound of shape {side.shape}"
+        ) from None
 
 
 def PerPlayer(sets: Sequence[AbstractStrategySet]) -> Polyhedron:
