@@ -155,20 +155,20 @@ def _show_run(summary: dict[str, Any]) -> None:
         ),
         ("share of the gap captured", f"{100 * summary['gap_captured']:.2f} %"),
         (
-            "still to be gained from these tolls by quasi-Newton steps on exact gradients",
+            "left to gain by quasi-Newton steps on exact gradients",
             f"{100 * summary['left_to_gain']:.1e} %",
         ),
         (
-            "slope of total travel time along the tolls that may still move (without tolls)",
+            "slope along tolls that may still move (without tolls)",
             f"{slope['projected_hypergradient_norm']:.2g} "
             f"({without['projected_hypergradient_norm']:.4g}) per 0.01 h",
         ),
         (
-            "residual of the equilibrium at these tolls",
+            "residual of equilibrium at these tolls",
             f"{certificate['equilibrium_residual']:.1e}",
         ),
         (
-            "residual where play stood (mixing keeps it off equilibrium)",
+            "residual of play (mixing keeps it off equilibrium)",
             f"{float(summary['play_residual']):.1e}",
         ),
         ("derivative error, against central differences", f"{certificate['derivative_error']:.1e}"),

@@ -80,6 +80,7 @@ def households(number=20, hours=6):
     return ix.AtomicGame(cost, ix.PerPlayer(own)), need
 
 
+@pytest.mark.slow
 def test_households_as_rows_of_a_game():
     game, need = households()
     found = ix.solve_equilibrium(game, jnp.zeros(6))

@@ -35,7 +35,10 @@ CORNERS = {
 }
 
 
-@pytest.mark.parametrize("name", CORNERS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "upper bound" else pytest.param(n, marks=pytest.mark.slow) for n in CORNERS],
+)
 def test_bounds_are_met_where_the_operator_is_steepest(name):
     operator, strategies, corner = CORNERS[name]
     objective = lambda t, x: jnp.sum(x**2) + jnp.sum(t**2)  # noqa: E731

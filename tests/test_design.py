@@ -236,9 +236,10 @@ def test_objective_must_be_one_number():
 
 def test_refusal_in_compiled_code():
     problem = _quadratic(ix.Box(0.0, 2.0))
-    run = eqx.filter_jit(lambda theta: ix.hypergradient(problem, theta, jnp.ones(1)).value)
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 2.0))
+    run = eqx.filter_jit(lambda x: ix.gap(game, jnp.ones(1), x))
     run(jnp.ones(1))
-    with pytest.raises(RuntimeError, match=r"theta=(.|\n)*value=5\.5"):
+    with pytest.raises(RuntimeError, match=r"x=(.|\n)*value=5\.5"):
         run(jnp.array([5.5]))
     # A start is projected.
     begin = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=1).theta)

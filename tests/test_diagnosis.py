@@ -142,6 +142,7 @@ def test_agents_who_share_a_simplex_have_one_weight():
     assert found.verdict == "fails"
 
 
+@pytest.mark.slow
 def test_constants_of_sets_that_are_no_boxes():
     """`x* = theta`, `f = x'Hx/2`: gradients `H theta`, over sets of theta of known shape."""
     game = ix.Game(lambda t, x: x - t, ix.Reals((2,)))
@@ -170,6 +171,7 @@ def test_constants_of_sets_that_are_no_boxes():
     assert along.operator_lipschitz.high == pytest.approx(np.sqrt(2))
 
 
+@pytest.mark.slow
 def test_sampled_constants_do_not_claim_what_was_not_seen():
     def operator(t, x):
         return jnp.stack([1 + 10 * x[0] ** 8, 2 * x[1], 1.5 + x[2]])

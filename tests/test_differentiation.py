@@ -147,6 +147,7 @@ def test_solvers_agree_in_both_modes(solver):
         np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_unrolled_and_neumann_tend_to_the_implicit_derivative():
     game, theta = CASES["box, two active"]
     theta = jnp.asarray(theta)

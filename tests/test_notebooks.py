@@ -10,7 +10,13 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 # These compile dozens of programs.
-_LONG = ("03_your_own_game", "05_theory_measured", "06_several_equilibria")
+_LONG = (
+    "01_second_best_tolls",
+    "03_your_own_game",
+    "04_charging_with_private_costs",
+    "05_theory_measured",
+    "06_several_equilibria",
+)
 
 
 @pytest.mark.parametrize(

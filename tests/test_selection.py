@@ -23,7 +23,7 @@ def _selected(instance, selection, objective=None, incentives=None):
     ("selection", "theta", "objective"),
     [
         # Both at the second place is an equilibrium without any subsidy,
-        ("optimistic", 0.0, 0.0),
+        pytest.param("optimistic", 0.0, 0.0, marks=pytest.mark.slow),
         # both at the first is one up to a subsidy of 2,
         ("pessimistic", 2.0, 0.04),
         # and from (1/2, 1/2) play goes to the first place while (1 + theta) / 3 < 1/2.
@@ -44,7 +44,9 @@ def test_coordination(selection, theta, objective):
         assert found.ending == ix.ENDINGS.jump
 
 
-@pytest.mark.parametrize("selection", ["optimistic", "pessimistic"])
+@pytest.mark.parametrize(
+    "selection", [pytest.param("optimistic", marks=pytest.mark.slow), "pessimistic"]
+)
 def test_a_continuum_of_path_flows(selection):
     """Shared flow `s = (2 - theta) / 3`, and of it anything on the first route."""
     instance = ix.problems.three_routes()
@@ -65,7 +67,10 @@ def test_a_continuum_of_path_flows(selection):
     assert found.result == ix.RESULTS.successful
 
 
-@pytest.mark.parametrize(("selection", "sign"), [("pessimistic", 1.0), ("optimistic", -1.0)])
+@pytest.mark.parametrize(
+    ("selection", "sign"),
+    [pytest.param("pessimistic", 1.0, marks=pytest.mark.slow), ("optimistic", -1.0)],
+)
 def test_the_extreme_of_a_continuum_may_be_at_its_end(selection, sign):
     """Five routes alike: the farthest point of the simplex from `c` is a vertex."""
     c = jnp.array([0.3, 0.25, 0.2, 0.15, 0.1])

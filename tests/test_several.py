@@ -16,6 +16,7 @@ def _mixed(costs):
     return ix.Game(operator, game.strategy_set)
 
 
+@pytest.mark.slow
 def test_coordination_and_chicken_have_three_equilibria_each():
     meet = ix.problems.coordination().problem.game
     found = ix.equilibria(meet, jnp.zeros(1))

@@ -249,6 +249,7 @@ def test_routing_refusals(sioux_falls):
             ix.problems.second_best_tolls(**bad)
 
 
+@pytest.mark.slow
 def test_seeds_run_side_by_side():
     """All lanes of a vmapped run are the runs of their keys."""
     instance = ix.problems.second_best_tolls(eta=1.0, paths=2, noise=1.0)

@@ -128,10 +128,11 @@ class Implicit(AbstractSensitivity):
             if memory.inverse is not None:
                 correct = partial(reduced.correct, memory.inverse)
                 w = refined(system, right_side, w, correct, self._tol(x.dtype))
+            w = self._or_explicitly(system, right_side, w)
         else:
             w = self._solve(system, right_side, memory.solution.reshape(x.shape))
             memory = Memory(w.ravel(), None)
-        w = face.project(self._or_explicitly(system, right_side, w))
+        w = face.project(w)
         dx = face.scale * w
         theta_cotangent, pulled = pull(dx)
         if game.moves:
@@ -188,8 +189,7 @@ class Implicit(AbstractSensitivity):
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
-                w = self._solve(apply, right_side, jnp.zeros_like(right_side))
-                return face.project(self._or_explicitly(apply, right_side, w))
+                return face.project(self._solve(apply, right_side, jnp.zeros_like(right_side)))
             reduced = AggregateSystem(form, theta, x, face, adjoint=adjoint)
             pulled = -unscaled(face, right_side)
             size = jax.eval_shape(form.aggregate, theta, x).size
@@ -224,11 +224,11 @@ class Implicit(AbstractSensitivity):
             return solve_by_neumann(system, right_side, self.max_iterations)
         if self._explicit(right_side.size):
             return solve_explicitly(system, right_side)
-        return self._gmres(system, right_side, start)
+        return self._or_explicitly(system, right_side, self._gmres(system, right_side, start))
 
     def _or_explicitly(self, system: Callable, right_side: Array, w: Array) -> Array:
         """`w`, or the answer of the next solver where "auto" may choose one and this one failed."""
-        if self.solver != "auto" or self._explicit(w.size) or w.size > _EXPLICIT:
+        if self.solver != "auto" or w.size > _EXPLICIT:
             return w
         least = no_solution(w.dtype) * jnp.linalg.norm(right_side.ravel())
         return unless_solved(system, right_side, w, least)
