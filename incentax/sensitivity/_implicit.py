@@ -114,6 +114,8 @@ class Implicit(AbstractSensitivity):
         operator_value: Array | None = None,
     ) -> Pullback:
         form = self._form(game, theta, x)
+        # In a loop the next step corrects what this one leaves.
+        alone = memory is None
         memory = self.memory(game, theta, x) if memory is None else memory
         computed_value, pull = jax.vjp(game.operator, theta, x)
         operator_value = computed_value if operator_value is None else operator_value
@@ -127,11 +129,13 @@ class Implicit(AbstractSensitivity):
             w = unscaled(face, reduced.motion(memory.solution, cotangent))
             if memory.inverse is not None:
                 correct = partial(reduced.correct, memory.inverse)
-                w = refined(system, right_side, w, correct, self._tol(x.dtype))
-            w = self._or_explicitly(system, right_side, w)
+                tol = self._tol(x.dtype) if alone else no_solution(x.dtype)
+                w = refined(system, right_side, w, correct, tol)
         else:
             w = self._solve(system, right_side, memory.solution.reshape(x.shape))
             memory = Memory(w.ravel(), None)
+        if alone and not (form is None and self._explicit(x.size)):
+            w = self._or_explicitly(system, right_side, w)
         w = face.project(w)
         dx = face.scale * w
         theta_cotangent, pulled = pull(dx)
@@ -189,7 +193,10 @@ class Implicit(AbstractSensitivity):
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
-                return face.project(self._solve(apply, right_side, jnp.zeros_like(right_side)))
+                w = self._solve(apply, right_side, jnp.zeros_like(right_side))
+                if not self._explicit(x.size):
+                    w = self._or_explicitly(apply, right_side, w)
+                return face.project(w)
             reduced = AggregateSystem(form, theta, x, face, adjoint=adjoint)
             pulled = -unscaled(face, right_side)
             size = jax.eval_shape(form.aggregate, theta, x).size
@@ -224,7 +231,7 @@ class Implicit(AbstractSensitivity):
             return solve_by_neumann(system, right_side, self.max_iterations)
         if self._explicit(right_side.size):
             return solve_explicitly(system, right_side)
-        return self._or_explicitly(system, right_side, self._gmres(system, right_side, start))
+        return self._gmres(system, right_side, start)
 
     def _or_explicitly(self, system: Callable, right_side: Array, w: Array) -> Array:
         """`w`, or the answer of the next solver where "auto" may choose one and this one failed."""
