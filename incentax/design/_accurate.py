@@ -65,8 +65,8 @@ def design_accurately(
     solution = None
     known = not is_traced(problem, theta, x, key)
     if known and is_judgeable(problem, theta, x, entropic):
-        ends, begun = _search_from_starts(problem, theta, x, key, how)
-        solution = _walk_from_ends(problem, theta, x, ends, begun, how)
+        searched = _search_from_starts(problem, theta, x, key, how)
+        solution = _walk_from_ends(problem, theta, x, searched, how)
     if solution is None:
         solution = _best_of_starts(problem, theta, x, key, how)
         if known:  # a history as long as the steps that were taken
@@ -132,13 +132,14 @@ _search_from_starts = eqx.filter_jit(_ends)
 
 
 def _walk_from_ends(
-    problem: DesignProblem, theta: PyTree, x: Array, ends: Search, begun: PyTree, how: _How
+    problem: DesignProblem, theta: PyTree, x: Array, searched: tuple[Search, PyTree], how: _How
 ) -> DesignSolution | None:
     """The best of what steps on pieces reach, if any is an equilibrium.
 
     From the best ends of the searches, and from where some of these began: smoothing leads past
     local optima, and now and then past the global one.
     """
+    ends, begun = searched
     flat, unravel = ravel_pytree(theta)
     level = LowerLevel(problem, theta, x)
     incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))

@@ -69,6 +69,7 @@ def design_selected(
 
 
 def rows_of(tree: PyTree) -> list[PyTree]:
+    """The rows of leaves with a leading axis."""
     number = len(jax.tree.leaves(tree)[0])
     return [jax.tree.map(lambda leaf, row=row: leaf[row], tree) for row in range(number)]
 
