@@ -17,7 +17,6 @@ product form fails only when steps are long.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +24,7 @@ import optax
 from jaxtyping import Array
 
 from . import plots, schedules
+from ._compile import compiled
 from ._results import RESULTS
 from .design import design, DesignAndPlay, DesignProblem, Record
 from .diagnostics import certify
@@ -175,7 +175,7 @@ def draw(figure1: Figure1) -> Any:
     return figure
 
 
-@eqx.filter_jit
+@compiled
 def _lower_gaps(
     problem: DesignProblem, theta: Array, x: Array, mixing: Array
 ) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count, unknown, warn
+from .._compile import compiled
 from .._linear import one_after_another
 from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
@@ -89,7 +90,7 @@ def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) ->
         )
 
 
-_regret = eqx.filter_jit(lambda problem, theta, x: largest_regret(problem.game, theta, x))
+_regret = compiled(lambda problem, theta, x: largest_regret(problem.game, theta, x))
 
 
 class _How(eqx.Module):
@@ -128,7 +129,7 @@ def _ends(
     return jax.lax.map(from_start, (begun, levels)), begun
 
 
-_search_from_starts = eqx.filter_jit(_ends)
+_search_from_starts = compiled(_ends)
 
 
 def _walk_from_ends(
@@ -192,7 +193,7 @@ def _concluded(
     )
 
 
-_residual = eqx.filter_jit(lambda problem, theta, x: natural_residual(problem.game, theta, x))
+_residual = compiled(lambda problem, theta, x: natural_residual(problem.game, theta, x))
 
 
 def _history(rows: Float[Array, "steps 3"]) -> History:
@@ -232,7 +233,7 @@ def _best_of_starts(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _best_ending(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> tuple[Ending, Array, Array, Array]:

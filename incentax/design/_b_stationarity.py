@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from .._compile import compiled
 from ..sets import LinearConstraints
 from ._lower_level import LowerLevel, size_of, ZERO
 
@@ -62,7 +63,7 @@ class Linearised(eqx.Module):
         return self.active & self.idle & self.two_sided & ~self.fixed
 
 
-@eqx.filter_jit
+@compiled
 def linearise(level: LowerLevel, theta: Float[Array, " p"], packed: Array) -> Linearised:
     """The conditions and the objective at an equilibrium."""
     point = level.unpack(packed)

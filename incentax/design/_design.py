@@ -1,6 +1,7 @@
 """The loop of every scheme, and the verb `design`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import require_count, unknown
+from .._compile import compiled
 from .._results import ENDINGS, RESULTS
 from .._tree import as_pytree_function, tree_finite, tree_where
 from ..equilibrium import natural_residual
@@ -138,14 +140,14 @@ def start(
     return _start(problem, theta, scheme, x)
 
 
-@eqx.filter_jit
+@compiled
 def _start(problem: DesignProblem, theta: PyTree, scheme: AbstractScheme, x: Array) -> Progress:
     finite = tree_finite((problem.game.operator(theta, x), problem.objective(theta, x)))
     result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite_start)
     return Progress(scheme.init(problem, theta, x), jnp.int32(0), result)
 
 
-@eqx.filter_jit
+@partial(compiled, lasting=True)
 def advance(
     problem: DesignProblem,
     scheme: AbstractScheme,
@@ -246,7 +248,7 @@ def finish(
     return raise_unless_designed(solution, throw, explain)
 
 
-@eqx.filter_jit
+@compiled
 def _finish(
     problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
 ) -> DesignSolution:

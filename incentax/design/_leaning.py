@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from .._compile import compiled
 from ..dynamics import AbstractDynamics
 from ..equilibrium import (
     find_equilibrium,
@@ -77,19 +77,19 @@ class Branch(NamedTuple):
         return self.x[number], self.weight[number], self.push[number]
 
 
-@eqx.filter_jit
+@compiled
 def projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
     """Compiled: a projection outside of `jit` may be a loop that is compiled at every call."""
     return incentive_set.project(point)
 
 
-@eqx.filter_jit
+@compiled
 def equilibria_from(problem: DesignProblem, theta: PyTree, starts: Array, sign: float) -> Branch:
     """Equilibria that Newton's method reaches, those of a continuum at its extreme."""
     return jax.lax.map(lambda x: _settled(problem, theta, x, sign), starts)
 
 
-@eqx.filter_jit
+@compiled
 def played(problem: DesignProblem, theta: PyTree, starts: Array, play: AbstractDynamics) -> Branch:
     """The equilibrium that play leads to from the first of the starts.
 
@@ -176,7 +176,7 @@ def _leaning_problem(problem: DesignProblem, weight: Array, push: Array) -> Desi
     return DesignProblem(game, problem.objective, problem.incentive_set)
 
 
-@eqx.filter_jit
+@compiled
 def followed(
     problem: DesignProblem, theta: PyTree, x: Array, weight: Array, push: Array
 ) -> tuple[Array, Array]:
@@ -190,7 +190,7 @@ def followed(
     return value, jnp.where(judged.fine, slope, jnp.nan)
 
 
-@eqx.filter_jit
+@compiled
 def examined(
     problem: DesignProblem,
     theta: PyTree,

@@ -10,13 +10,13 @@ Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Meth
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from .._compile import compiled
 from ..sets import LinearConstraints
 from ._b_stationarity import decide, Descent, linearise
 from ._lower_level import LowerLevel
@@ -57,13 +57,13 @@ class Walk:
     rows: list[tuple[float, float, float]]
 
 
-@eqx.filter_jit
+@compiled
 def _settled(level: LowerLevel, theta: Array, near: Array) -> tuple[Array, Array]:
     point, value = level.settle(theta, near.reshape(level.x.shape))
     return ravel_pytree(point)[0], value
 
 
-@eqx.filter_jit
+@compiled
 def _bent(
     level: LowerLevel, both: Float[Array, " u"], sign: Array, weights: tuple[Array, Array, Array]
 ) -> Float[Array, "u u"]:
@@ -383,7 +383,7 @@ def _inside(level: LowerLevel, theta: np.ndarray) -> np.ndarray:
     return np.asarray(_nearest(level, jnp.asarray(theta, level.x.dtype)), float)
 
 
-@eqx.filter_jit
+@compiled
 def _nearest(level: LowerLevel, theta: Array) -> Array:
     return ravel_pytree(level.problem.incentive_set.project(level.unravel(theta)))[0]
 

@@ -10,6 +10,7 @@ from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require, require_one_of, require_positive, warn
+from .._compile import compiled
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
@@ -219,4 +220,4 @@ def evaluate_hypergradient(
     return Hypergradient(value, pulled.residual, objective, pulled.degenerate, pulled.memory)
 
 
-_hypergradient = eqx.filter_jit(evaluate_hypergradient)
+_hypergradient = compiled(evaluate_hypergradient)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require, require_count, require_one_of, require_positive
+from .._compile import compiled
 from .._tree import tree_norm, tree_subtract, tree_where
 from ..dynamics import AbstractDynamics, as_schedule, Schedule
 from ..equilibrium import find_equilibrium, natural_residual
@@ -336,7 +337,7 @@ class ZerothOrderRegulator(AbstractScheme):
         return state, x, residuals(trials, state), steps
 
 
-@eqx.filter_jit
+@compiled
 def _tried(
     scheme: ZerothOrderRegulator,
     problem: DesignProblem,

@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, unknown
+from .._compile import compiled
 from .._results import b_stationarity, ENDINGS, RESULTS
 from .._tree import tree_norm
 from ..design import (
@@ -247,7 +248,7 @@ def certify(
     return eqx.tree_at(lambda c: (c.others, c.selected), certificate, (number, selected))
 
 
-@eqx.filter_jit
+@compiled
 def _certify(
     problem: DesignProblem,
     theta: PyTree,

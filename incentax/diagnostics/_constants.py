@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._checks import require_count
+from .._compile import compiled
 from ..design import DesignProblem, evaluate_hypergradient
 from ..equilibrium import draw_strategies, find_equilibrium, known_entropic, natural_residual
 from ..geometry import AbstractMirrorMap, natural_mirror_map
@@ -257,7 +257,7 @@ def _quadratic(problem: DesignProblem, seen: Sampled) -> _Quadratic | None:
 DENSE_HESSIAN = 300_000
 
 
-@eqx.filter_jit
+@compiled
 def _hessian(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
     flat, unravel = ravel_pytree(theta)
 
@@ -334,12 +334,12 @@ def _of_quadratic(
     return mu, Estimate(float(max(met)), max(high, float(max(met))))
 
 
-@eqx.filter_jit
+@compiled
 def _projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
     return incentive_set.project(point)
 
 
-@eqx.filter_jit
+@compiled
 def _gradients(
     problem: DesignProblem, thetas: PyTree, x: Array, entropic: bool | None
 ) -> tuple[Array, Array, Array]:
@@ -374,7 +374,7 @@ def _surrogate_ratios(
     return ratios[np.isfinite(ratios)]
 
 
-@eqx.filter_jit
+@compiled
 def _pair_ratios(
     problem: DesignProblem,
     theta: PyTree,

@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count, require_positive
+from .._compile import compiled
 from ..design import DesignProblem
 from ..equilibrium import find_equilibrium, known_entropic
 from ..smoothing import moreau_gradient, sphere, trial_points, two_point_gradient
@@ -73,7 +74,7 @@ def goldstein_measure(
     return found
 
 
-@eqx.filter_jit
+@compiled
 def _measure(
     problem: DesignProblem,
     theta: PyTree,

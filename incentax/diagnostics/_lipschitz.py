@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 from scipy.sparse.linalg import LinearOperator, svds
 
+from .._compile import compiled
 from ..games import AbstractGame
 from ..geometry import relative_entropy
 from ..sets import Simplex
@@ -72,7 +72,7 @@ def _ratios(game: AbstractGame, seen: Sampled, mixing: float, entropic: bool) ->
     return float(_largest_ratio(game, seen.theta, xs, jnp.asarray(mixing, xs.dtype), entropic))
 
 
-@eqx.filter_jit
+@compiled
 def _largest_ratio(
     game: AbstractGame, thetas: PyTree, xs: Array, mixing: Array, entropic: bool
 ) -> Array:
@@ -128,13 +128,13 @@ def linear_operator(
     return make(shape, matvec=product, rmatvec=transposed, dtype=float)
 
 
-@eqx.filter_jit
+@compiled
 def _push(game: AbstractGame, theta: PyTree, x: Array, v: Array) -> Array:
     flat, unravel = ravel_pytree(theta)
     return jax.jvp(lambda t: game.operator(unravel(t), x), (flat,), (v,))[1].ravel()
 
 
-@eqx.filter_jit
+@compiled
 def _pull(game: AbstractGame, theta: PyTree, x: Array, v: Array) -> Array:
     flat, unravel = ravel_pytree(theta)
     return jax.vjp(lambda t: game.operator(unravel(t), x), flat)[1](v.reshape(x.shape))[0]

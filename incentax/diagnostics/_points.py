@@ -1,11 +1,11 @@
 """Strong stability as a linear program over strategies."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from .._compile import compiled
 from ..equilibrium import draw_strategies
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap
@@ -65,7 +65,7 @@ def weigh_points(
     return search_weights(evaluate, cuts(rows), straight=False, rounds=20)
 
 
-@eqx.filter_jit
+@compiled
 def _terms(
     game: AbstractGame,
     theta: PyTree,

@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checks import require_count
+from .._compile import compiled
 from ..design import DesignProblem
 from ..games import AtomicGame
 from ..sets import Simplex
@@ -202,7 +202,7 @@ def _values(problem: DesignProblem, both: Array, theta: PyTree, x: Array, social
     return problem.objective(incentive, strategy)[None]
 
 
-@eqx.filter_jit
+@compiled
 def _cost_derivatives(
     problem: DesignProblem, thetas: PyTree, xs: Array, social: bool, order: int
 ) -> Array:

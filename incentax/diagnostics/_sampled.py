@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from .._compile import compiled
 from ..equilibrium import draw_corners, draw_incentives, draw_strategies
 from ..games import AbstractGame
 from ..sets import AbstractSet, AbstractStrategySet, Polyhedron, Simplex
@@ -190,12 +190,7 @@ def _drawn(
         drawn = draw_incentives(incentive_set, theta, keys, width)
     if game.moves:
         keys = jax.random.split(key_x, samples)
-        strategies = eqx.filter_jit(
-            lambda drawn, keys: jax.lax.map(
-                lambda lane: draw_strategies(game, lane[0], x, lane[1][None], width)[0],
-                (drawn, keys),
-            )
-        )(drawn, keys)
+        strategies = _draw_each(game, drawn, x, keys, width)
     else:
         strategies = draw_strategies(game, theta, x, jax.random.split(key_x, samples), width)
     if not game.moves:  # where bounds are on one side of a curved operator it is at its steepest
@@ -229,7 +224,20 @@ def tangent_basis(rows: np.ndarray) -> np.ndarray:
     return directions[rank:].T
 
 
-@eqx.filter_jit
+@compiled
+def _draw_each(
+    game: AbstractGame, thetas: PyTree, x: Array, keys: PRNGKeyArray, width: float
+) -> Array:
+    """A strategy of the set of each incentive."""
+
+    def one(lane: tuple[PyTree, PRNGKeyArray]) -> Array:
+        theta, key = lane
+        return draw_strategies(game, theta, x, key[None], width)[0]
+
+    return jax.lax.map(one, (thetas, keys))
+
+
+@compiled
 def _jacobians(game: AbstractGame, thetas: PyTree, xs: Array) -> tuple[Array, Array]:
     def at(point):
         theta, x = point
@@ -241,7 +249,7 @@ def _jacobians(game: AbstractGame, thetas: PyTree, xs: Array) -> tuple[Array, Ar
     return jax.lax.map(at, (thetas, xs))
 
 
-@eqx.filter_jit
+@compiled
 def _finite(game: AbstractGame, thetas: PyTree, xs: Array) -> Array:
     def at(point):
         return jnp.all(jnp.isfinite(game.operator(*point)))
@@ -249,7 +257,7 @@ def _finite(game: AbstractGame, thetas: PyTree, xs: Array) -> Array:
     return jax.lax.map(at, (thetas, xs))
 
 
-@eqx.filter_jit
+@compiled
 def _pushed(game: AbstractGame, thetas: PyTree, xs: Array, direction: PyTree) -> Array:
     def at(point):
         theta, x = point

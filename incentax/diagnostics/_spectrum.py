@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from scipy.sparse.linalg import eigsh
 
+from .._compile import compiled
 from ..games import AbstractGame
 from ..sets import Simplex
 from ._lipschitz import linear_operator
@@ -28,12 +28,12 @@ def potential_weights(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _product(game: AbstractGame, theta: PyTree, x: Array, v: Array) -> Array:
     return jax.jvp(lambda x: game.operator(theta, x), (x,), (v.reshape(x.shape),))[1].ravel()
 
 
-@eqx.filter_jit
+@compiled
 def _transposed(game: AbstractGame, theta: PyTree, x: Array, v: Array) -> Array:
     return jax.vjp(lambda x: game.operator(theta, x), x)[1](v.reshape(x.shape))[0].ravel()
 
@@ -77,7 +77,7 @@ def _extremes(
     return size - largest_of(lambda v: size * v - weighed(v)), high
 
 
-@eqx.filter_jit
+@compiled
 def _symmetric(game: AbstractGame, theta: PyTree, x: Array, scale: Array, v: Array) -> Array:
     """`(Lambda ∂F + ∂F^T Lambda) v / 2`, of motions that keep the totals of simplices."""
     strategies = game.strategies(theta)

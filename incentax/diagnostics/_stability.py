@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count, require_positive
+from .._compile import compiled
 from ..design import DesignProblem
 from ..equilibrium import other_equilibria, solve_equilibrium
 from ..games import AbstractGame
@@ -273,7 +273,7 @@ def _unbounded(game: AbstractGame, theta: PyTree, x: Array) -> bool:
     return not np.isfinite(heights).all() or heights[1] > 1.01 * heights[0]
 
 
-@eqx.filter_jit
+@compiled
 def _values(game: AbstractGame, theta: PyTree, points: Array) -> Array:
     return jax.lax.map(lambda x: game.operator(theta, x), points)
 
@@ -377,7 +377,7 @@ def _around_equilibrium(
     return "holds" if found.holds else "fails" if found.least == np.inf else "not decidable"
 
 
-@eqx.filter_jit
+@compiled
 def _around(
     game: AbstractGame, theta: PyTree, x: Array, mirror_map: AbstractMirrorMap
 ) -> tuple[Array, Array, Array]:

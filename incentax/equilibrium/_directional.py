@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import as_float
+from .._compile import compiled
 from .._results import RESULTS
 from ..games import AbstractGame, hold_captured
 from ..sensitivity import Implicit
@@ -89,7 +90,7 @@ def directional_derivative(
     return raise_unless_successful(found, throw)
 
 
-@eqx.filter_jit
+@compiled
 def _derive(
     game: AbstractGame,
     theta: PyTree,

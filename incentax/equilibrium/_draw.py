@@ -1,16 +1,16 @@
 """Random strategies and incentives, all over their sets."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from .._compile import compiled
 from ..games import AbstractGame
 from ..sets import AbstractSet, Simplex
 
 
-@eqx.filter_jit
+@compiled
 def draw_strategies(
     game: AbstractGame, theta: PyTree, centre: Array, keys: PRNGKeyArray, width: float
 ) -> Array:
@@ -28,7 +28,7 @@ def draw_strategies(
     return jax.vmap(one)(keys)
 
 
-@eqx.filter_jit
+@compiled
 def draw_corners(game: AbstractGame, theta: PyTree, drawn: Array) -> Array:
     """Each draw moved to a corner of its set, and then to an edge; on simplices all but there.
 
@@ -58,7 +58,7 @@ def draw_corners(game: AbstractGame, theta: PyTree, drawn: Array) -> Array:
     return jax.vmap(strategies.project)(jnp.concatenate([corner, edge]))
 
 
-@eqx.filter_jit
+@compiled
 def draw_around(
     game: AbstractGame, theta: PyTree, x: Array, keys: PRNGKeyArray, size: float
 ) -> Array:
@@ -71,7 +71,7 @@ def draw_around(
     return jax.vmap(strategies.project)(jnp.concatenate([x[None] + moves, x[None] - moves]))
 
 
-@eqx.filter_jit
+@compiled
 def draw_incentives(
     incentive_set: AbstractSet, theta: PyTree, keys: PRNGKeyArray, width: float
 ) -> PyTree:

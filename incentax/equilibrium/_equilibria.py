@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import as_float, is_traced, require_count, require_positive
+from .._compile import compiled
 from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
 from ..games import AbstractGame
 from ._door import strategy_at_door
@@ -231,7 +232,7 @@ def other_equilibria(
     return known.points[others][away > _SAME * known.sizes[others]]
 
 
-@eqx.filter_jit
+@compiled
 def _steepest(game: AbstractGame, theta: PyTree, points: Array) -> Array:
     """The largest slope of the operator at the points, in log x where it has an entropy."""
 
@@ -244,7 +245,7 @@ def _steepest(game: AbstractGame, theta: PyTree, points: Array) -> Array:
     return jnp.max(jax.lax.map(at, points))
 
 
-@eqx.filter_jit
+@compiled
 def _play(
     game: AbstractGame, theta: PyTree, starts: Array, method: AbstractDynamics
 ) -> tuple[Array, Array]:
@@ -257,7 +258,7 @@ def _play(
     return jax.vmap(one)(starts)
 
 
-@eqx.filter_jit
+@compiled
 def _settle(game: AbstractGame, theta: PyTree, points: Array) -> tuple[Array, Array, Array, Array]:
     """What Newton's method reaches: strategies, residuals, operators, and which are isolated."""
 
@@ -270,7 +271,7 @@ def _settle(game: AbstractGame, theta: PyTree, points: Array) -> tuple[Array, Ar
     return jax.lax.map(one, points)
 
 
-@eqx.filter_jit
+@compiled
 def _stable(
     game: AbstractGame,
     theta: PyTree,

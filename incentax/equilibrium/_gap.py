@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import unknown
+from .._compile import compiled
 from .._results import RESULTS
 from ..games import AbstractGame, AtomicGame, Game
 from ..sets import (
@@ -133,7 +134,7 @@ def largest_regret(game: AbstractGame, theta: PyTree, x: Array) -> Float[Array, 
     return jnp.max(gained / jnp.where(size > 0, size, 1))
 
 
-@eqx.filter_jit
+@compiled
 def _respond(game: AtomicGame, theta: PyTree, x: Array) -> tuple[Array, Array, Array]:
     """Every player's best reply, its cost, and how far costs differ over the replies tried."""
     players, size = x.shape[0], x[0].size

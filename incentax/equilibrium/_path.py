@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._checks import as_float, is_traced, require, require_positive
+from .._compile import compiled
 from .._results import RESULTS
 from ..games import AbstractGame, QuantalResponse
 from ._door import strategy_at_door
@@ -73,7 +74,7 @@ def quantal_path(
     return raise_unless_successful(_follow(game, theta, etas, epsilon, x, entropic), throw)
 
 
-@eqx.filter_jit
+@compiled
 def _follow(
     game: AbstractGame,
     theta: PyTree,

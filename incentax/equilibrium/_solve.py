@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_traced, require, require_count, require_positive
+from .._compile import compiled
 from .._results import as_table, in_words, RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
@@ -134,7 +135,7 @@ def raise_unless_successful(solution, throw: bool):
     raise RuntimeError(f"{RESULTS[solution.result]} (steps: {steps}, residual: {residual:.3g})")
 
 
-@eqx.filter_jit
+@compiled
 def _solve(
     game: AbstractGame,
     theta: PyTree,

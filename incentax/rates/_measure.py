@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array
 
 from .. import schedules
+from .._compile import compiled
 from ..design import design, DesignAndPlay, DesignProblem, Record, ZerothOrderRegulator
 from ..diagnostics import fit_rate, RateFit
 from ..dynamics import ConsensusSeeking, ProjectedGradient, seeking_constants
@@ -93,7 +94,7 @@ def measure(
     return step, gaps, {name: fit_rate(step, gap) for name, gap in gaps.items()}
 
 
-@eqx.filter_jit
+@compiled
 def _lower_gaps(problem: DesignProblem, theta: Array, x: Array, mixing: Array) -> Array:
     mirror_map = natural_mirror_map(problem.game.strategies(theta[0, 0]))
 

@@ -1,10 +1,13 @@
 """Logit equilibrium by Newton's method in link flows."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._compile import compiled
 from ..equilibrium import natural_residual
 from ..sets import Simplex
 from ._routing import RoutingGame
@@ -23,7 +26,7 @@ class LogitEquilibrium(eqx.Module):
     steps: Int[Array, ""]
 
 
-@eqx.filter_jit
+@partial(compiled, lasting=True)
 def logit_equilibrium(
     game: RoutingGame,
     theta: Float[Array, " tolled"],

@@ -1,0 +1,71 @@
+"""Programs that answer soon, and are given back when their problems are gone."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ._checks import is_traced
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Programs that are kept: a process may hold some 65,000 memory maps, a program takes 25 to 250.
+_KEPT = 256
+# XLA's CPU compiler takes two thirds of its time for kernels that small arrays do not need.
+_QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+_QUICKEST = _QUICK | {"xla_backend_optimization_level": 0}
+# Up to this many numbers in all arguments the quickest compilation pays.
+_SMALL = 4096
+_ARRAY = object()
+
+
+def compiled(function: Callable[P, T], *, lasting: bool = False) -> Callable[P, T]:
+    """`function` as one program for each structure of its arguments; arrays are traced.
+
+    As `eqx.filter_jit`, with two differences: a program is compiled quickly, unless it is `lasting`
+    and worth the whole optimisation; and it is dropped when many others were used since, with all
+    that it holds. Within a program of the caller's it is a part of that one.
+    """
+    nested = eqx.filter_jit(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if is_traced(args, kwargs):
+            return nested(*args, **kwargs)
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
+        others = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
+        size = sum(np.size(array) for array in arrays if array is not None)
+        options = () if lasting else _options(size <= _SMALL)
+        return _program(function, structure, others, options)(arrays)
+
+    return call
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _program(function: Callable, structure: Hashable, others: tuple, options: tuple) -> Callable:
+    def run(arrays: list) -> Any:
+        pairs = zip(arrays, others, strict=True)
+        leaves = [array if other is _ARRAY else other for array, other in pairs]
+        args, kwargs = jax.tree.unflatten(structure, leaves)
+        return function(*args, **kwargs)
+
+    run.__name__ = run.__qualname__ = function.__name__
+    return jax.jit(run, compiler_options=dict(options))
+
+
+@functools.cache
+def _options(small: bool) -> tuple[tuple[str, bool | int], ...]:
+    """For the CPU compiler, where it knows them."""
+    if jax.default_backend() != "cpu":
+        return ()
+    options = _QUICKEST if small else _QUICK
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except RuntimeError:  # of another version of jaxlib
+        return ()
+    return tuple(options.items())
