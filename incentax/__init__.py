@@ -16,6 +16,7 @@ from . import (
     smoothing as smoothing,
     traffic as traffic,
 )
+from ._checks import compiled_errors as compiled_errors
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .design import (
     design as design,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 T = TypeVar("T")
 
@@ -66,22 +66,70 @@ def is_poisoning() -> bool:
     return _POISONING.get()
 
 
+_RAISING = ContextVar("raising", default=False)
+
+
+@contextmanager
+def compiled_errors() -> Iterator[None]:
+    """Within it failures raise from inside of your own compiled programs.
+
+    Values are not known while `jax.jit`, `jax.vmap` or `jax.grad` trace a function. A rule that
+    they break and an answer that is not reached then show as NaN, with the reason in `.result`.
+    Within this context they raise `RuntimeError` with the same text as outside, by a host callback:
+    JAX stores no program that has one in its persistent cache.
+
+    !!! example
+
+        >>> import incentax as ix, jax, jax.numpy as jnp
+        >>> @jax.jit
+        ... def nearest(upper):
+        ...     with ix.compiled_errors():
+        ...         return ix.Box(0.0, upper).project(jnp.ones(()))
+        >>> print(nearest(0.5))
+        0.5
+    """
+    token = _RAISING.set(True)
+    try:
+        yield
+    finally:
+        _RAISING.reset(token)
+
+
+def is_raising() -> bool:
+    """Whether failures in compiled programs raise."""
+    return _RAISING.get()
+
+
 def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
     """Returns `tree`, or refuses with `rule` and the first value at which it does not hold.
 
     `received` is the value that breaks the rule, or several by name.
 
-    Known values raise `ValueError` at once. Traced ones raise when the program runs, by
-    `eqx.error_if`, with the same text. Within [`poisoning`][] both become NaN.
+    Known values raise `ValueError` at once, traced ones become NaN where the rule is broken.
+    Within [`poisoning`][] both do, within [`compiled_errors`][] both raise.
     """
     known = not is_traced(holds, received)
     if known and np.all(holds):
         return tree
     if known and not _POISONING.get():
         raise ValueError(rule + _describe(np.asarray(holds), received))
-    if _POISONING.get():
-        fine = jnp.all(jnp.asarray(holds))
-        return jax.tree.map(lambda leaf: jnp.where(fine, leaf, jnp.nan), tree)
+    if _POISONING.get() or not _RAISING.get():
+        return nan_unless(jnp.all(jnp.asarray(holds)), tree)
+    return _raise_unless(tree, holds, rule, received)
+
+
+def nan_unless(fine: Bool[ArrayLike, ""], tree: T) -> T:
+    """`tree`, its floating leaves NaN where not `fine`."""
+
+    def checked(leaf: Any) -> Any:
+        floating = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        return jnp.where(fine, leaf, jnp.nan) if floating else leaf
+
+    return jax.tree.map(checked, tree)
+
+
+def _raise_unless(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
+    """From inside of a compiled program."""
     message = _Message(rule)
 
     def remember(holds, received):

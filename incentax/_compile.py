@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 
 from ._checks import is_traced
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 # Programs that are kept: a process may hold some 65,000 memory maps, a program takes 25 to 250.
@@ -23,7 +22,7 @@ _SMALL = 4096
 _ARRAY = object()
 
 
-def compiled(function: Callable[P, T], *, lasting: bool = False) -> Callable[P, T]:
+def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[..., T]:
     """`function` as one program for each structure of its arguments; arrays are traced.
 
     As `eqx.filter_jit`, with two differences: a program is compiled quickly, unless it is `lasting`
@@ -33,7 +32,7 @@ def compiled(function: Callable[P, T], *, lasting: bool = False) -> Callable[P, 
     nested = eqx.filter_jit(function)
 
     @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: Any, **kwargs: Any) -> T:
         if is_traced(args, kwargs):
             return nested(*args, **kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
@@ -69,3 +68,13 @@ def _options(small: bool) -> tuple[tuple[str, bool | int], ...]:
     except RuntimeError:  # of another version of jaxlib
         return ()
     return tuple(options.items())
+
+
+def traced_once(function: Callable[..., T], *arguments: Any) -> T:
+    """`function(*arguments)`; within a program a function of the user's runs once a shape."""
+    if not is_traced(arguments):
+        return function(*arguments)
+    return _traced(function, *arguments)
+
+
+_traced = eqx.filter_jit(lambda function, *arguments: function(*arguments))

@@ -1,9 +1,13 @@
 """How a computation ended. Each entry is advice: it says what to change."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import numpy as np
+
+from ._checks import is_raising, nan_unless
+
+S = TypeVar("S", bound=Any)
 
 
 class RESULTS(eqx.Enumeration):
@@ -98,6 +102,19 @@ def b_stationarity(ending: ENDINGS) -> str | list[str]:
     proved = np.asarray(proved | (ending == ENDINGS.kink))
     refuted = np.asarray(ending == ENDINGS.not_stationary)
     return np.where(proved, "yes", np.where(refuted, "no", "undecided")).tolist()
+
+
+def answer_when_traced(solution: S) -> S:
+    """A solution in a program of the caller's: no answer, that is NaN, where it is no success.
+
+    Within [`compiled_errors`][] it raises instead.
+    """
+    failed = solution.result != RESULTS.successful
+    if is_raising():
+        return solution.result.error_if(solution, failed)
+    names = [name for name in ("theta", "x", "value") if hasattr(solution, name)]
+    answers = [nan_unless(~failed, getattr(solution, name)) for name in names]
+    return eqx.tree_at(lambda s: [getattr(s, name) for name in names], solution, answers)
 
 
 def in_words(kind: type[eqx.Enumeration], entry: Any) -> str | list:

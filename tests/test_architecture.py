@@ -10,6 +10,7 @@ ROOT = Path(incentax.__file__).parent
 FLOORS = {
     "_results": 0,
     "_checks": 0,
+    "_compile": 0,
     "_tree": 0,
     "_linear": 0,
     "_files": 0,

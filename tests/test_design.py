@@ -163,7 +163,10 @@ def test_a_run_that_turns_non_finite_keeps_what_there_is(optimizer, play_step, r
     coarse = ix.design(problem, jnp.array([2.0]), scheme, steps=400, record=400, throw=False)
     assert coarse.history.step[0] == steps
     assert jnp.isfinite(coarse.history.objective[0]) == (steps > 0)
-    with pytest.raises(RuntimeError, match="non-finite"):
+    told = eqx.filter_jit(lambda t: ix.design(problem, t, scheme, steps=400))(jnp.array([2.0]))
+    assert told.result == found.result
+    assert jnp.isnan(told.theta).all()
+    with ix.compiled_errors(), pytest.raises(RuntimeError, match="non-finite"):
         eqx.filter_jit(lambda t: ix.design(problem, t, scheme, steps=400).theta)(jnp.array([2.0]))
 
 
@@ -238,9 +241,10 @@ def test_refusal_in_compiled_code():
     problem = _quadratic(ix.Box(0.0, 2.0))
     game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 2.0))
     run = eqx.filter_jit(lambda x: ix.gap(game, jnp.ones(1), x))
-    run(jnp.ones(1))
-    with pytest.raises(RuntimeError, match=r"x=(.|\n)*value=5\.5"):
-        run(jnp.array([5.5]))
+    assert jnp.isfinite(run(jnp.ones(1)))
+    assert jnp.isnan(run(jnp.array([5.5])))
+    with ix.compiled_errors(), pytest.raises(RuntimeError, match=r"x=(.|\n)*value=5\.5"):
+        eqx.filter_jit(lambda x: ix.gap(game, jnp.ones(1), x))(jnp.array([5.5]))
     # A start is projected.
     begin = eqx.filter_jit(lambda theta: ix.design(problem, theta, _scheme(), steps=1).theta)
     np.testing.assert_allclose(begin(jnp.array([5.5])), begin(jnp.array([2.0])))
@@ -289,10 +293,18 @@ def test_mixed_precision_and_schedules_checked_in_compiled_code():
 
     def run(mixing):
         scheme = _scheme(mixing=mixing)
-        return ix.design(problem, jnp.ones(1), scheme, x0=jnp.ones(1), steps=3).x
+        return ix.design(problem, jnp.ones(1), scheme, x0=jnp.ones(1), steps=3)
+
+    told = eqx.filter_jit(run)(jnp.array(2.0))
+    assert told.result != ix.RESULTS.successful
+    assert jnp.isnan(told.x).all()
+
+    def raising(mixing):
+        with ix.compiled_errors():
+            return run(mixing).x
 
     with pytest.raises(RuntimeError, match=r"mixing(.|\n)*got 2\.0"):
-        eqx.filter_jit(run)(jnp.array(2.0))
+        eqx.filter_jit(raising)(jnp.array(2.0))
 
 
 def test_feedback_of_another_shape_is_refused():

@@ -89,8 +89,17 @@ def test_failures_are_told():
         ix.solve_equilibrium(game, jnp.array([jnp.nan]))
     nan = ix.Game(lambda theta, x: x * jnp.nan, ix.Reals((1,)))
     assert ix.solve_equilibrium(nan, None, throw=False).result == ix.RESULTS.nonfinite_start
+    told = jax.jit(lambda t: ix.solve_equilibrium(nan, t))(theta)
+    assert told.result == ix.RESULTS.nonfinite_start
+    assert jnp.isnan(told.x).all()
+
+    @jax.jit
+    def raising(theta):
+        with ix.compiled_errors():
+            return ix.solve_equilibrium(nan, theta).x
+
     with pytest.raises(RuntimeError, match="not finite at the start"):
-        jax.jit(lambda t: ix.solve_equilibrium(nan, t).x)(theta)
+        raising(theta)
 
 
 @pytest.mark.parametrize(

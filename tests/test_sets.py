@@ -119,8 +119,15 @@ def test_refusal_in_compiled_code_names_the_value():
         return ix.Box(0.0, upper).project(jnp.ones(()))
 
     assert inside(jnp.array(2.0)) == 1.0
+    assert jnp.isnan(inside(jnp.array(-2.5)))
+
+    @eqx.filter_jit
+    def raising(upper):
+        with ix.compiled_errors():
+            return ix.Box(0.0, upper).project(jnp.ones(()))
+
     with pytest.raises(RuntimeError, match=r"lower <= upper(.|\n)*-2\.5"):
-        inside(jnp.array(-2.5))
+        raising(jnp.array(-2.5))
 
 
 def test_product_projects_leaf_by_leaf():
@@ -144,7 +151,12 @@ def test_compiled_refusals_name_their_own_value():
     """Two programs with the same check: each reports what it received, run after run."""
 
     def bounded(scale):
-        return eqx.filter_jit(lambda upper: ix.Box(0.0, upper).project(jnp.ones(())) * scale)
+        @eqx.filter_jit
+        def run(upper):
+            with ix.compiled_errors():
+                return ix.Box(0.0, upper).project(jnp.ones(())) * scale
+
+        return run
 
     first, second = bounded(1.0), bounded(2.0)
     for program, value in ((first, -1.0), (second, -2.0), (first, -3.0), (second, -4.0)):

@@ -1,20 +1,20 @@
 """The accurate designer: a search from each start, steps on pieces from the best, and a proof."""
 
-from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checks import is_traced, require_count, unknown, warn
 from .._compile import compiled
 from .._linear import one_after_another
 from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
-from ._b_stationarity import unit_of
+from ._b_stationarity import incentives_of
 from ._examine import Ending, examine
 from ._judge import is_judgeable, judgement
 from ._lower_level import LowerLevel
@@ -23,7 +23,7 @@ from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
-from ._selection import design_selected, rows_of
+from ._selection import design_selected
 from ._smoothed import is_smoothable
 from ._solution import DesignSolution, History, raise_unless_designed
 
@@ -105,8 +105,8 @@ class _How(eqx.Module):
 
 def _ends(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
-) -> tuple[Search, PyTree]:
-    """Where the search from each start ends, along a leading axis, and the starts."""
+) -> tuple[Search, Array]:
+    """Where the search from each start ends, along a leading axis, and the flat starts."""
 
     def from_start(start: tuple[PyTree, Array]):
         theta, level = start
@@ -126,14 +126,15 @@ def _ends(
     # The given start with much smoothing and with less, then others in the same turn.
     levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
     begun = _spread_starts(problem, theta, how.starts, key)
-    return jax.lax.map(from_start, (begun, levels)), begun
+    flat = jax.vmap(lambda start: ravel_pytree(start)[0])(begun)
+    return jax.lax.map(from_start, (begun, levels)), flat
 
 
 _search_from_starts = compiled(_ends)
 
 
 def _walk_from_ends(
-    problem: DesignProblem, theta: PyTree, x: Array, searched: tuple[Search, PyTree], how: _How
+    problem: DesignProblem, theta: PyTree, x: Array, searched: tuple[Search, Array], how: _How
 ) -> DesignSolution | None:
     """The best of what steps on pieces reach, if any is an equilibrium.
 
@@ -141,17 +142,15 @@ def _walk_from_ends(
     local optima, and now and then past the global one.
     """
     ends, begun = searched
-    flat, unravel = ravel_pytree(theta)
     level = LowerLevel(problem, theta, x)
-    incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))
-    unit = np.asarray(unit_of(incentives, flat))
+    incentives, unit = incentives_of(level)
     order = np.argsort(np.asarray(ends.best_objective), kind="stable")
-    small = x.size + flat.size <= 64
-    most, more = (4, 4) if small else (2, 1) if x.size + flat.size <= 500 else (1, 0)
-    raw = np.stack([ravel_pytree(start)[0] for start in rows_of(begun)])
-    starts = [(np.asarray(ends.best_theta[k]), ends.best_x[k], k) for k in order]
+    size = x.size + unit.size
+    most, more = (4, 4) if size <= 64 else (2, 1) if size <= 500 else (1, 0)
+    thetas, xs, raw = np.asarray(ends.best_theta), np.asarray(ends.best_x), np.asarray(begun)
+    starts = [(thetas[k], xs[k], k) for k in order]
     # The second start is the first one again.
-    fresh = [(raw[k], x, None) for k in range(len(raw)) if k != 1][:more]
+    fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1][:more]
     found, known = [], []
     for quota, candidates in ((most, starts), (most + len(fresh), fresh)):
         for start, near, index in candidates:
@@ -169,37 +168,42 @@ def _walk_from_ends(
     rows = np.reshape(best.rows, (-1, 3))
     if index is not None:
         rows = np.concatenate([np.asarray(ends.rows[index])[: int(ends.steps[index])], rows])
-    return _concluded(problem, unravel, x, best, rows)
+    return _concluded(level, best, rows)
 
 
-def _concluded(
-    problem: DesignProblem, unravel: Callable, x: Array, best: Walk, rows: np.ndarray
-) -> DesignSolution:
+def _concluded(level: LowerLevel, best: Walk, rows: np.ndarray) -> DesignSolution:
     """What the steps on pieces have found, and what is proved of it."""
-    place = best.place
-    theta = unravel(jnp.asarray(place.theta, x.dtype))
-    found = judgement(problem, theta, place, best.descent)
-    x = jnp.asarray(place.packed[: x.size], x.dtype).reshape(x.shape)
+    place, problem, x = best.place, level.problem, level.x
+    theta = _unravelled(level, place.theta)
+    found = judgement(level, place, best.descent)
+    strategy, objective, stationarity = jax.device_put(
+        (
+            place.packed[: x.size].reshape(x.shape).astype(x.dtype),
+            place.at.objective.astype(x.dtype),
+            np.asarray(found.stationarity, x.dtype),
+        )
+    )
     return DesignSolution(
         theta=theta,
-        x=x,
-        objective=jnp.asarray(place.at.objective, x.dtype),
-        residual=_residual(problem, theta, x),
-        steps=jnp.int32(len(rows)),
-        history=_history(jnp.asarray(rows, x.dtype)),
-        stationarity=jnp.asarray(found.stationarity, x.dtype),
+        x=strategy,
+        objective=objective,
+        residual=_residual(problem, theta, strategy),
+        steps=jax.device_put(np.int32(len(rows))),
+        history=_history(rows.astype(x.dtype)),
+        stationarity=stationarity,
         ending=found.ending,
         result=found.result,
     )
 
 
+_unravelled = compiled(lambda level, flat: level.unravel(flat))
 _residual = compiled(lambda problem, theta, x: natural_residual(problem.game, theta, x))
 
 
-def _history(rows: Float[Array, "steps 3"]) -> History:
+def _history(rows: Any) -> History:
     """Objective, norm of its gradient and length of every step."""
     nobody = unknown(rows[:, 0])
-    none = jnp.zeros(len(rows), jnp.int32)
+    none: Any = np.zeros(len(rows), np.int32)
     info = SchemeInfo(
         design_step=rows[:, 2],
         play_step=nobody,
@@ -210,8 +214,8 @@ def _history(rows: Float[Array, "steps 3"]) -> History:
         degenerate=none,
         inner_steps=none,
     )
-    steps = jnp.arange(1, len(rows) + 1, dtype=jnp.int32)
-    return History(steps, rows[:, 0], nobody, info, None)
+    steps: Any = np.arange(1, len(rows) + 1, dtype=np.int32)
+    return jax.device_put(History(steps, rows[:, 0], nobody, info, None))
 
 
 def _best_of_starts(

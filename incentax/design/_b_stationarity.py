@@ -19,10 +19,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from .._compile import compiled
-from ..sets import LinearConstraints
+from ..sets import LinearConstraints, Rows
 from ._lower_level import LowerLevel, size_of, ZERO
 
 # Relative decrease that counts as none, and linear programs at most.
@@ -114,6 +115,19 @@ def unit_of(incentives: LinearConstraints, theta: Float[Array, " p"]) -> Float[A
     return jnp.where(jnp.isfinite(width) & (width > 0), width, size)
 
 
+def incentives_of(level: LowerLevel) -> tuple[LinearConstraints, np.ndarray]:
+    """The constraints of the incentive set, their arrays numpy's, and [`unit_of`][] at `like`."""
+    return jax.tree.map(np.asarray, _incentives(level))
+
+
+@compiled
+def _incentives(level: LowerLevel) -> tuple[LinearConstraints, Array]:
+    limits = level.problem.incentive_set.constraints(level.like)
+    dense = Rows(limits.equality.dense(limits.lower.dtype))
+    unit = unit_of(limits, ravel_pytree(level.like)[0])
+    return eqx.tree_at(lambda c: c.equality, limits, dense), unit
+
+
 @dataclass
 class Descent:
     """What the program says: `verdict` "yes" where no direction descends, "no", or "undecided".
@@ -136,7 +150,7 @@ def decide(at: Any, incentives: LinearConstraints, theta: np.ndarray) -> Descent
 
     `at` is a [`Linearised`][] whose arrays are numpy's.
     """
-    program = _Program(at, jax.tree.map(np.asarray, incentives), np.asarray(theta))
+    program = _Program(at, incentives, theta)
     pairs = np.flatnonzero(at.degenerate)
     slack_rows = at.slack_slopes[pairs] * at.unit
     multiplier_rows = at.multiplier_slopes[pairs] * at.unit
@@ -204,7 +218,7 @@ class _Program:
         held = (at.active & ~at.idle) | at.fixed
         free = ~held & ~at.degenerate
         missing = np.zeros((len(incentives.equality_level), len(unit)))
-        missing[:, :p] = np.asarray(incentives.equality.dense(jnp.float64))
+        missing[:, :p] = incentives.equality.dense(np.dtype(float))
         rows = [at.slack_slopes[held], at.multiplier_slopes[free], at.missed_slopes, missing]
         self.equal = _in_rows(np.concatenate(rows) * unit)
         # The incentive set near theta: what is active only.

@@ -2,16 +2,14 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from .._results import ENDINGS, RESULTS
-from ._b_stationarity import decide, Descent
+from ._b_stationarity import decide, Descent, incentives_of
 from ._lower_level import LowerLevel
-from ._pieces import along, arrive, gradient_on, Place, unresolved
+from ._pieces import along, arrive, gradient_on, nearest, Place, unresolved
 from ._pivot import unknowns
 from ._problem import DesignProblem
 
@@ -39,7 +37,7 @@ def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:
     """What is proved of `theta`, whose equilibrium is near `x`; `None` where there is none."""
     flat, _ = ravel_pytree(theta)
     level = LowerLevel(problem, theta, x)
-    incentives = jax.tree.map(np.asarray, problem.incentive_set.constraints(theta))
+    incentives, _ = incentives_of(level)
     place = arrive(level, np.asarray(flat), np.asarray(x).ravel())
     if place is None:
         return None
@@ -47,17 +45,13 @@ def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:
     if descent.verdict == "no" and along(level, place, descent, incentives) is None:
         active = place.at.active & ~place.at.degenerate
         descent = unresolved(level, place, active, incentives, descent)
-    return judgement(problem, theta, place, descent)
+    return judgement(level, place, descent)
 
 
-def judgement(problem: DesignProblem, like: PyTree, place: Place, descent: Descent) -> Judgement:
+def judgement(level: LowerLevel, place: Place, descent: Descent) -> Judgement:
     """In words and figures, from what the linear programs said."""
-    flat, unravel = ravel_pytree(like)
-    dtype = flat.dtype
     gradient = gradient_on(place, place.at.active)
-    stepped = unravel(jnp.asarray(place.theta - gradient, dtype))
-    moved = np.asarray(ravel_pytree(problem.incentive_set.project(stepped))[0])
-    left = float(np.linalg.norm(place.theta - moved))
+    left = float(np.linalg.norm(place.theta - nearest(level, place.theta - gradient)))
     at_rest = ENDINGS.stationary
     # Of a gradient that is zero but for rounding, bounds take nothing away.
     whole, parts = np.linalg.norm(gradient), np.abs(place.at.slope * place.at.unit).sum()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
@@ -65,7 +64,7 @@ def _settled(level: LowerLevel, theta: Array, near: Array) -> tuple[Array, Array
 
 @compiled
 def _bent(
-    level: LowerLevel, both: Float[Array, " u"], sign: Array, weights: tuple[Array, Array, Array]
+    level: LowerLevel, both: Float[Array, " u"], sign: Array, weights: list[Array]
 ) -> Float[Array, "u u"]:
     """Second derivatives of the objective plus the weighted conditions."""
     p = both.size - level.x.size - level.rows
@@ -82,13 +81,13 @@ def _bent(
 
 def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | None:
     """The exact equilibrium at `theta` nearest to a strategy, if there is one."""
-    flat = jnp.asarray(theta, level.x.dtype)
-    packed, value = _settled(level, flat, jnp.asarray(near, level.x.dtype))
+    flat = np.asarray(theta, level.x.dtype)
+    packed, value = _settled(level, flat, np.asarray(near, level.x.dtype))
     if not np.isfinite(value):
         return None
     found = linearise(level, flat, packed)
     at = jax.tree.map(lambda leaf: np.asarray(leaf, float if leaf.dtype != bool else bool), found)
-    return Place(np.asarray(flat), np.asarray(packed), at)
+    return Place(flat, np.asarray(packed), at)
 
 
 def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
@@ -190,7 +189,7 @@ def _forced(
         direction, promised = _quadratic_direction(level, place, piece, incentives)
         if not promised > 10 * _rounding(place):
             continue
-        theta = _inside(level, place.theta + direction[:p])
+        theta = nearest(level, place.theta + direction[:p])
         reached = arrive(level, theta, place.packed[:size] + direction[p : p + size])
         least = max(1e-9 * abs(place.objective), 10 * _rounding(place))
         if reached is not None and reached.objective < place.objective - least:
@@ -231,7 +230,7 @@ def along(
     longest = np.min(np.maximum(room[nearing], 0) / towards[nearing], initial=1.0)
     longest = longest if longest > 1e-9 else 1.0  # at a bound: rounding of the direction
     for length in longest * 10.0 ** -np.arange(0.0, 6.5, 0.5):
-        theta = _inside(level, place.theta + length * d[:p])
+        theta = nearest(level, place.theta + length * d[:p])
         near = place.packed[: level.x.size] + length * d[p : p + level.x.size]
         reached = arrive(level, theta, near)
         least = max(-0.1 * length * slope, _rounding(place))
@@ -249,7 +248,7 @@ def _step(
     p, size = len(place.theta), level.x.size
     last = not promised > 10 * _rounding(place)
     for length in 0.3 ** np.arange(1 if last else _LENGTHS):
-        theta = _inside(level, place.theta + length * direction[:p])
+        theta = nearest(level, place.theta + length * direction[:p])
         near = place.packed[:size] + length * direction[p : p + size]
         reached = arrive(level, theta, near)
         least = -_rounding(place) if last else 1e-3 * length * promised
@@ -270,7 +269,7 @@ def _quadratic_direction(
     missed = np.where(active, at.slack, at.multiplier)
     missed[(active & at.active) | (~active & at.idle) | at.fixed] = 0
     padded = np.zeros((len(incentives.equality_level), len(unit)))
-    padded[:, :p] = np.asarray(incentives.equality.dense(jnp.float64))
+    padded[:, :p] = incentives.equality.dense(np.dtype(float))
     rows = np.concatenate([own, at.missed_slopes, padded]) * unit
     equations = Equations(rows, float(at.eps))
     tangent, first = equations.basis(), np.zeros(len(unit))
@@ -335,9 +334,9 @@ def _hessian(
     slack = np.where(active, along[:pairs], -borne)
     multiplier = np.where(active, -borne, along[:pairs])
     missed = along[pairs : pairs + len(at.missed_slopes)]
-    both = jnp.concatenate([place.theta, place.packed])
-    weights = jax.tree.map(jnp.asarray, (slack, multiplier, missed))
-    hessian = np.asarray(_bent(level, both, at.sign, weights))
+    both, dtype = np.concatenate([place.theta, place.packed]), level.x.dtype
+    weights = [part.astype(dtype) for part in (slack, multiplier, missed)]
+    hessian = np.asarray(_bent(level, both, at.sign.astype(dtype), weights), float)
     return unit[:, None] * hessian * unit[None, :]
 
 
@@ -378,13 +377,13 @@ def _least_quadratic(
     return back @ (-left[:-1] / left[-1] - image), found / left[-1] / size
 
 
-def _inside(level: LowerLevel, theta: np.ndarray) -> np.ndarray:
+def nearest(level: LowerLevel, theta: np.ndarray) -> np.ndarray:
     """The nearest point of the incentive set."""
-    return np.asarray(_nearest(level, jnp.asarray(theta, level.x.dtype)), float)
+    return np.asarray(_projected(level, np.asarray(theta, level.x.dtype)), float)
 
 
 @compiled
-def _nearest(level: LowerLevel, theta: Array) -> Array:
+def _projected(level: LowerLevel, theta: Array) -> Array:
     return ravel_pytree(level.problem.incentive_set.project(level.unravel(theta)))[0]
 
 

@@ -10,7 +10,7 @@ from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require, require_one_of, require_positive, warn
-from .._compile import compiled
+from .._compile import compiled, traced_once
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
@@ -86,7 +86,7 @@ class DesignProblem(eqx.Module):
 
     def objective(self, theta: PyTree, x: Array) -> Float[Array, ""]:
         """The regulator's cost of the incentive `theta` when agents play `x`."""
-        value = self._objective(theta, x)
+        value = traced_once(self._objective, theta, x)
         if jnp.shape(value) != ():
             raise ValueError(
                 f"`objective(theta, x)` needs to return one number, got shape {jnp.shape(value)}"
@@ -99,8 +99,8 @@ class DesignProblem(eqx.Module):
         """`(theta, x)`, which the caller knows by `names`, refused unless they fit the problem."""
         theta = inside(owner, names[0], theta, self.incentive_set)
         x = strategy_at_door(owner, names[1], self.game, theta, x)
-        # Refuses an objective that is no number.
-        if _ignores_last(jax.make_jaxpr(self.objective)(theta, x).jaxpr) and owner == "design":
+        jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
+        if _ignores_last(jax.make_jaxpr(self._objective)(theta, x).jaxpr) and owner == "design":
             warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
                 "Going on.",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._checks import is_traced
-from .._results import as_table, b_stationarity, ENDINGS, in_words, RESULTS
+from .._results import answer_when_traced, as_table, b_stationarity, ENDINGS, in_words, RESULTS
 from ._scheme import AbstractInfo
 
 
@@ -98,10 +98,9 @@ def raise_unless_designed(
     """
     if not throw:
         return solution
-    successful = solution.result == RESULTS.successful
     if is_traced(solution):
-        return solution.result.error_if(solution, ~successful)
-    if not jnp.all(successful):
+        return answer_when_traced(solution)
+    if not jnp.all(solution.result == RESULTS.successful):
         finished = [RESULTS.not_stationary, RESULTS.no_derivative, RESULTS.never_moved]
         ended = "ended" if any(solution.result == entry for entry in finished) else "broke off"
         message = f"{RESULTS[solution.result]} (the run {ended} after step {solution.steps})"

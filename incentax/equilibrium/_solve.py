@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_traced, require, require_count, require_positive
 from .._compile import compiled
-from .._results import as_table, in_words, RESULTS
+from .._results import answer_when_traced, as_table, in_words, RESULTS
 from .._tree import tree_finite, tree_where
 from ..dynamics import AbstractDynamics, Extragradient
 from ..games import AbstractGame, hold_captured
@@ -78,6 +78,8 @@ def solve_equilibrium(
     - `sensitivity`: how derivatives are computed: [`Implicit`][] when left out, [`Neumann`][] or
       [`Unrolled`][].
     - `throw`: raise when the equilibrium is not reached, or return with the reason in `.result`.
+      In a program of your own, where values are not known, `.x` is NaN in place of an error; see
+      [`compiled_errors`][].
 
     **Raises** `ValueError` for a wrong argument, `RuntimeError` when not reached and `throw`.
 
@@ -104,8 +106,7 @@ def solve_equilibrium(
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
     rule = "`solve_equilibrium(theta)` needs a finite incentive"
     theta = jax.tree.map(as_float, theta)
-    if throw or not is_traced(theta):  # else a lane that is not finite has its own status
-        theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
+    theta = jax.tree.map(lambda leaf: require(leaf, jnp.isfinite(leaf), rule, leaf), theta)
     x = strategy_at_door("solve_equilibrium", "x0", game, theta, x0)
     if isinstance(method, AbstractDynamics):
         method.check(game, theta, x)
@@ -124,11 +125,14 @@ def known_entropic(game: AbstractGame) -> bool | None:
 
 
 def raise_unless_successful(solution, throw: bool):
-    """`solution`, or `RuntimeError` with the advice of its `.result` when `throw`."""
+    """`solution`, or `RuntimeError` with the advice of its `.result` when `throw`.
+
+    In a program of the caller's NaN in place of the error, see [`answer_when_traced`][].
+    """
     if not throw:
         return solution
     if is_traced(solution):
-        return solution.result.error_if(solution, solution.result != RESULTS.successful)
+        return answer_when_traced(solution)
     if jnp.all(solution.result == RESULTS.successful):
         return solution
     steps, residual = jnp.max(solution.steps), float(jnp.max(solution.residual))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import Array, PyTree
 
+from .._compile import traced_once
 from .._tree import as_pytree_function
 from ._base import AbstractGame, AggregativeForm, require_strategy_set, StrategySet
 
@@ -44,7 +45,8 @@ class AggregativeGame(AbstractGame):
         self.strategy_set = require_strategy_set("AggregativeGame", strategy_set)
 
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
-        return self._operator(theta, x, self._aggregate(theta, x))
+        s = traced_once(self._aggregate, theta, x)
+        return traced_once(self._operator, theta, x, s)
 
     @property
     def aggregative_form(self) -> AggregativeForm:

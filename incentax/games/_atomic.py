@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .._compile import traced_once
 from .._tree import as_pytree_function
 from ._base import AbstractGame, require_strategy_set, StrategySet
 
@@ -43,7 +44,7 @@ class AtomicGame(AbstractGame):
             raise ValueError(
                 "`AtomicGame(cost=...)` needs an x whose first axis is the player, got shape ()"
             )
-        costs = self._cost(theta, x)
+        costs = traced_once(self._cost, theta, x)
         if costs.shape != x.shape[:1]:
             raise ValueError(
                 "`cost(theta, x)` needs to return one number a player, shape "

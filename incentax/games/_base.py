@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._checks import poisoning
+from .._compile import traced_once
 from .._tree import as_pytree_function
 from ..sets import AbstractSet, AbstractStrategySet
 
@@ -125,7 +126,7 @@ class Game(AbstractGame):
         self.strategy_set = require_strategy_set("Game", strategy_set)
 
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
-        return self._operator(theta, x)
+        return traced_once(self._operator, theta, x)
 
 
 def require_strategy_set(owner: str, strategy_set: StrategySet) -> StrategySet:

@@ -1,0 +1,195 @@
+"""Programs: none calls back to the host, few traces, few compilations, and none is for ever."""
+
+import functools
+import os
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import incentax as ix
+from incentax import _compile
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """The text of every program that runs, by the name of its function."""
+    made, texts = _compile._program.__wrapped__, {}
+
+    def noted(function, *rest):
+        run = made(function, *rest)
+
+        def call(arrays):
+            texts[function.__qualname__] = run.lower(arrays).as_text()
+            return run(arrays)
+
+        return call
+
+    monkeypatch.setattr(_compile, "_program", noted)
+    return texts
+
+
+def _operator(theta, x):
+    return jnp.array([2 * x[0] + x[1], x[0] + 2 * x[1]]) - 10 + theta
+
+
+def _objective(theta, x):
+    return jnp.sum(x**2) / 2 - 8 * jnp.sum(x) + theta @ theta / 20
+
+
+GAME = ix.Game(_operator, ix.Box(jnp.zeros(2), jnp.full(2, 8.0)))
+PROBLEM = ix.DesignProblem(GAME, _objective, ix.Box(jnp.full(2, -5.0), 5.0))
+SHARES = ix.Game(_operator, ix.Simplex(2))
+QUANTAL = ix.QuantalResponse(SHARES, 0.1)
+FIRMS = ix.AtomicGame(lambda theta, x: x * (x.sum() - 10 + theta), ix.Box(0.0, 8.0 + jnp.zeros(2)))
+TAX = ix.DesignProblem(FIRMS, None, ix.Box(0.0, 5.0 + jnp.zeros(())))
+CAP = ix.DesignProblem(
+    ix.Game(_operator, lambda theta: ix.Box(jnp.zeros(2), 3 + theta)), _objective, ix.Box(-2.0, 2.0)
+)
+T, X, KEY = jnp.zeros(2), jnp.ones(2), jax.random.key(0)
+
+
+def _design(problem, scheme, theta=T):
+    key = KEY if scheme.needs_key else None
+    return ix.design(problem, theta, scheme, steps=6, key=key)
+
+
+VERBS = {
+    "solve_equilibrium": lambda: ix.solve_equilibrium(GAME, T),
+    "solve_equilibrium, tol": lambda: ix.solve_equilibrium(GAME, T, tol=1e-6),
+    "solve_equilibrium, Newton": lambda: ix.solve_equilibrium(GAME, T, method=ix.Newton()),
+    "solve_equilibrium, quantal": lambda: ix.solve_equilibrium(QUANTAL, T),
+    "solve_equilibrium, extragradient": lambda: ix.solve_equilibrium(
+        GAME, T, method=ix.Extragradient()
+    ),
+    "solve_equilibrium, mirror descent": lambda: ix.solve_equilibrium(
+        GAME, T, method=ix.MirrorDescent(0.1)
+    ),
+    "solve_equilibrium, a set that moves": lambda: ix.solve_equilibrium(CAP.game, T),
+    "equilibria": lambda: ix.equilibria(GAME, T, key=KEY, starts=4),
+    "quantal_path": lambda: ix.quantal_path(SHARES, T, jnp.array([1.0, 0.1])),
+    "directional_derivative": lambda: ix.directional_derivative(GAME, T, jnp.ones(2)),
+    "best_response": lambda: ix.best_response(FIRMS, jnp.zeros(()), X),
+    "gap": lambda: ix.gap(GAME, T, X),
+    "hypergradient": lambda: ix.hypergradient(PROBLEM, T, X),
+    "design": lambda: ix.design(PROBLEM, T),
+    "design, quantal": lambda: ix.design(
+        ix.DesignProblem(QUANTAL, _objective, ix.Box(-T, T + 1)), T
+    ),
+    "design, social cost": lambda: ix.design(TAX, jnp.zeros(())),
+    "design, a set that moves": lambda: ix.design(CAP, T),
+    "design, optimistic": lambda: ix.design(
+        ix.DesignProblem(GAME, _objective, PROBLEM.incentive_set, selection="optimistic"),
+        T,
+        starts=2,
+    ),
+    "design-and-play": lambda: _design(PROBLEM, ix.DesignAndPlay(optax.sgd(0.01), play_step=0.1)),
+    "design-and-play, noise": lambda: _design(
+        PROBLEM,
+        ix.DesignAndPlay(optax.sgd(0.01), play_step=0.1, feedback=ix.noise.Gaussian(0.1)),
+    ),
+    "double loop": lambda: _design(PROBLEM, ix.DoubleLoop(optax.sgd(0.01))),
+    "double loop, unrolled": lambda: _design(
+        PROBLEM,
+        ix.DoubleLoop(optax.sgd(0.01), play_step=0.1, sensitivity=ix.Unrolled(20)),
+    ),
+    "regulator": lambda: _design(
+        TAX, ix.ZerothOrderRegulator(smoothing=0.1, step_size=0.01), jnp.zeros(())
+    ),
+    "certify": lambda: ix.certify(PROBLEM, T, X),
+    "certify, quantal": lambda: ix.certify(
+        ix.DesignProblem(QUANTAL, _objective, ix.Box(-T, T + 1)), T, X / 2
+    ),
+    "diagnose": lambda: ix.diagnose(PROBLEM, T),
+    "goldstein_measure": lambda: ix.goldstein_measure(PROBLEM, T, smoothing=0.1, key=KEY),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_program_calls_back(programs, verb):
+    VERBS[verb]()
+    assert programs or verb in ("gap",)
+    for name, text in programs.items():
+        assert "callback" not in text, name
+
+
+def test_the_users_functions_are_traced_a_few_times():
+    counts = dict.fromkeys(("operator", "objective"), 0)
+
+    def operator(theta, x):
+        counts["operator"] += 1
+        return _operator(theta, x)
+
+    def objective(theta, x):
+        counts["objective"] += 1
+        return _objective(theta, x)
+
+    game = ix.Game(operator, GAME.strategy_set)
+    problem = ix.DesignProblem(game, objective, PROBLEM.incentive_set)
+    ix.solve_equilibrium(game, T)
+    assert 1 <= counts["operator"] <= 5
+    found = ix.design(problem, T)
+    assert counts["operator"] <= 15
+    assert 1 <= counts["objective"] <= 5
+    ix.certify(problem, found.theta, found.x)
+    assert counts["operator"] <= 25
+
+
+class _Affine(eqx.Module):
+    constant: jax.Array
+
+    def __call__(self, theta, x):
+        return _operator(theta, x) + self.constant
+
+
+def test_other_numbers_in_the_same_functions_compile_nothing(monkeypatch):
+    compilations = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compilations.append(event) if "backend_compile" in event else ()
+    )
+    numbers = jax.random.normal(KEY, (101, 2))
+    for number, constant in enumerate(numbers):
+        game = ix.Game(_Affine(constant), GAME.strategy_set)
+        found = ix.design(ix.DesignProblem(game, _objective, PROBLEM.incentive_set), T)
+        assert found.result == ix.RESULTS.successful
+        if number == 0:  # what a first kink needs is compiled when it is met
+            compilations.clear()
+    assert len(compilations) <= 10
+
+
+def _maps():
+    with open("/proc/self/maps") as file:
+        return sum(1 for _ in file)
+
+
+def _use(number):
+    """Solves, designs and certifies a problem of its own."""
+    game = ix.Game(lambda theta, x: _operator(theta, x) - number / 100, GAME.strategy_set)
+    problem = ix.DesignProblem(game, _objective, PROBLEM.incentive_set)
+    ix.solve_equilibrium(game, T)
+    found = ix.design(problem, T, steps=50, starts=2)
+    ix.certify(problem, found.theta, found.x)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="memory maps are counted there")
+def test_programs_of_problems_that_are_gone_are_given_back(monkeypatch):
+    kept = functools.lru_cache(maxsize=8)(_compile._program.__wrapped__)
+    monkeypatch.setattr(_compile, "_program", kept)
+    _use(0)
+    after_one = _maps()
+    for number in range(1, 4):
+        _use(number)
+    assert kept.cache_info().currsize <= 8
+    assert _maps() - after_one < 300
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="memory maps are counted there")
+def test_150_problems_in_one_process():
+    most = 0
+    for number in range(150):
+        _use(number)
+        most = max(most, _maps())
+    assert most <= 20_000
