@@ -239,7 +239,6 @@ def main():
             }
         rows.append(row)
         print(row, file=sys.stderr, flush=True)
-        jax.clear_caches()
     counts = {
         method: {
             "solved": sum(row[f"{method} solved"] for row in rows),

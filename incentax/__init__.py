@@ -17,6 +17,7 @@ from . import (
     traffic as traffic,
 )
 from ._checks import compiled_errors as compiled_errors
+from ._compile import keep_programs as keep_programs, prepare as prepare
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .design import (
     design as design,

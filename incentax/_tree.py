@@ -19,6 +19,10 @@ def as_pytree_function(function: Callable) -> Callable:
         raise TypeError(f"a function is needed here, got {function!r}")
     if isinstance(function, eqx.Module | jtu.Partial):
         return function  # pyright: ignore[reportReturnType]
+    try:
+        hash(function)
+    except TypeError:  # programs are told apart by their functions
+        return jtu.Partial(function.__call__)
     return jtu.Partial(function)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from . import plots
+from ._compile import keep_programs
 from ._files import writable_folder, write_json, write_npz, write_text
 from .charging import draw as draw_charging, reproduce as reproduce_charging
 from .figure1 import draw as draw_figure1, Figure1, reproduce as reproduce_figure1
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
+    if not options.no_cache:
+        keep_programs()
     try:
         if options.command == "list":
             return _list()
@@ -51,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="incentax", description="Incentive design for games, with a certificate."
+    )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compile everything anew: neither read nor keep programs in the user's cache folder",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what can be run")

@@ -28,12 +28,6 @@ _LONG = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _forget_each_program():
-    yield
-    jax.clear_caches()
-
-
 def test_the_banks_are_large_enough():
     assert len(DESIGNS) >= 40
     assert len(EQUILIBRIA) >= 20

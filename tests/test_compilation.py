@@ -2,10 +2,13 @@
 
 import functools
 import os
+import subprocess
+import sys
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -137,6 +140,17 @@ def test_the_users_functions_are_traced_a_few_times():
     assert counts["operator"] <= 25
 
 
+def _count_compilations():
+    compilations = []
+
+    def listen(event, seconds, **_):
+        if "backend_compile" in event:
+            compilations.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return compilations
+
+
 class _Affine(eqx.Module):
     constant: jax.Array
 
@@ -144,11 +158,8 @@ class _Affine(eqx.Module):
         return _operator(theta, x) + self.constant
 
 
-def test_other_numbers_in_the_same_functions_compile_nothing(monkeypatch):
-    compilations = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compilations.append(event) if "backend_compile" in event else ()
-    )
+def test_other_numbers_in_the_same_functions_compile_nothing():
+    compilations = _count_compilations()
     numbers = jax.random.normal(KEY, (101, 2))
     for number, constant in enumerate(numbers):
         game = ix.Game(_Affine(constant), GAME.strategy_set)
@@ -157,6 +168,90 @@ def test_other_numbers_in_the_same_functions_compile_nothing(monkeypatch):
         if number == 0:  # what a first kink needs is compiled when it is met
             compilations.clear()
     assert len(compilations) <= 10
+
+
+class _Unhashable:
+    __hash__ = None
+
+    def __call__(self, theta, x):
+        return _operator(theta, x)
+
+
+def test_functions_need_no_hash_and_may_print(capfd):
+    game = ix.Game(_Unhashable(), GAME.strategy_set)
+    expected = ix.solve_equilibrium(GAME, T).x
+    np.testing.assert_allclose(ix.solve_equilibrium(game, T).x, expected)
+
+    def printing(theta, x):
+        jax.debug.print("x is {}", x)
+        return _operator(theta, x)
+
+    found = ix.solve_equilibrium(ix.Game(printing, GAME.strategy_set), T)
+    np.testing.assert_allclose(found.x, expected)
+    jax.effects_barrier()
+    assert "x is" in capfd.readouterr().out
+
+
+def test_a_function_of_the_same_name_is_another_one():
+    answers = []
+    for constant in (0.0, 1.0):  # as in a cell that is run again
+        scope = {"ix": ix, "_operator": _operator, "constant": constant}
+        exec("def cost(theta, x):\n    return _operator(theta, x) + constant", scope)
+        game = ix.Game(scope["cost"], GAME.strategy_set)
+        answers.append(ix.solve_equilibrium(game, T).x)
+    np.testing.assert_allclose(answers[0] - answers[1], 1 / 3, atol=1e-10)
+
+
+def test_what_is_prepared_compiles_nothing_more():
+    scheme = ix.DesignAndPlay(optax.sgd(0.02), play_step=0.1)
+    game = ix.Game(_Affine(jnp.zeros(2)), GAME.strategy_set)
+    problem = ix.DesignProblem(game, _objective, PROBLEM.incentive_set)
+    ix.prepare(ix.design, problem, T, scheme, steps=50)
+    compilations = _count_compilations()
+    ix.design(problem, T + 1, scheme, steps=50)
+    assert not compilations
+    with pytest.raises(ValueError, match="steps"):
+        ix.prepare(ix.design, problem, T, scheme, steps=0)
+
+
+_FRESH = """
+import sys, jax, jax.numpy as jnp, incentax as ix
+misses = []
+jax.monitoring.register_event_listener(
+    lambda event, **_: misses.append(event) if event.endswith("cache_misses") else None)
+jax.config.update("jax_enable_x64", True)
+print(ix.keep_programs(sys.argv[1]))
+game = ix.Game(lambda t, x: x - t, ix.Box(jnp.zeros(2), 8.0))
+problem = ix.DesignProblem(game, lambda t, x: ((x - 1) ** 2).sum(), ix.Box(0.0, jnp.full(2, 2.0)))
+misses.clear()
+found = ix.design(problem, jnp.zeros(2))
+ix.certify(problem, found.theta, found.x)
+print(len(misses), found.theta.round(6))
+"""
+
+
+def _fresh_process(folder):
+    command = [sys.executable, "-W", "default", "-c", _FRESH, str(folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    kept, last = ran.stdout.strip().splitlines()
+    assert last.endswith("[1. 1.]")
+    return kept, int(last.split()[0]), ran.stderr
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    kept, misses, _ = _fresh_process(tmp_path / "kept")
+    assert kept == str(tmp_path / "kept")
+    assert misses > 5
+    assert _fresh_process(kept)[1] == 0
+    for file in (tmp_path / "kept").iterdir():
+        file.write_bytes(b"damaged")
+    _, _, told = _fresh_process(kept)
+    assert "persistent compilation cache" not in told
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    kept, _, told = _fresh_process(occupied)
+    assert kept == "None"
+    assert told.count("programs are not kept") == 1
 
 
 def _maps():

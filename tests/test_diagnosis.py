@@ -271,7 +271,6 @@ def test_constants_bracket_the_exact_ones_on_the_bank(name):
 def test_constants_bracket_the_exact_ones_of_the_designs(name):
     problem, theta = DESIGNS[name][0]()
     _bracket(problem, theta)
-    jax.clear_caches()  # a process holds only so many compiled programs
 
 
 @pytest.mark.slow
@@ -282,7 +281,6 @@ def test_constants_bracket_the_exact_ones_of_the_equilibria(name):
         pytest.skip("Jacobians are not made explicit")
     shaped = ix.Game(lambda t, y: game.operator(None, y.reshape(x.shape)), game.strategies(None))
     _bracket(ix.DesignProblem(shaped, lambda t, y: y @ y + t @ t, ix.Reals((1,))), jnp.zeros(1))
-    jax.clear_caches()
 
 
 def _bracket(problem, theta):
