@@ -16,10 +16,9 @@ from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
 from ._b_stationarity import incentives_of
 from ._examine import Ending, examine
-from ._judge import is_judgeable, judgement
+from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import arrive, Walk, walk
-from ._pivot import is_pivotable, pivot
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search
@@ -61,11 +60,12 @@ def design_accurately(
         return design_selected(problem, theta, x, steps, begun, keys[1], throw)
     entropic = known_entropic(problem.game)
     smooth = is_smoothable(problem, theta, x, entropic)
-    pivotable = entropic is not True and is_pivotable(problem, theta, x)
-    how = _How(steps, starts, smooth, pivotable, entropic)
+    curved = entropic is not True and unknowns(problem, theta, x) <= _CURVED
     solution = None
     known = not is_traced(problem, theta, x, key)
-    if known and is_judgeable(problem, theta, x, entropic):
+    walkable = known and is_judgeable(problem, theta, x, entropic)
+    how = _How(steps, starts, smooth, curved, not walkable, entropic)
+    if walkable:
         searched = _search_from_starts(problem, theta, x, key, how)
         solution = _walk_from_ends(problem, theta, x, searched, how)
     if solution is None:
@@ -93,13 +93,22 @@ def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) ->
 _regret = compiled(lambda problem, theta, x: largest_regret(problem.game, theta, x))
 
 
+# Up to this many incentives, strategies and constraints second derivatives are affordable.
+_CURVED = 1200
+
+
 class _How(eqx.Module):
-    """Steps from each start, starts, and what the problem allows: see [`search`][]."""
+    """Steps from each start, starts, and what the problem allows: see [`search`][].
+
+    `smooth`: there is a central path; `curved`: second derivatives are affordable; `alone`: no
+    steps on pieces follow.
+    """
 
     steps: int = eqx.field(static=True)
     starts: int = eqx.field(static=True)
     smooth: bool = eqx.field(static=True)
-    pivotable: bool = eqx.field(static=True)
+    curved: bool = eqx.field(static=True)
+    alone: bool = eqx.field(static=True)
     entropic: bool | None = eqx.field(static=True)
 
 
@@ -117,7 +126,8 @@ def _ends(
             how.steps,
             level,
             smooth=how.smooth,
-            pivotable=how.pivotable,
+            curved=how.curved,
+            alone=how.alone,
             entropic=how.entropic,
         )
 
@@ -221,8 +231,8 @@ def _history(rows: Any) -> History:
 def _best_of_starts(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> DesignSolution:
-    """The same in one compiled program: pivoting in place of steps on the host, and probes in
-    place of a proof."""
+    """The same in one compiled program: searches to the end in place of steps on pieces, and probes
+    in place of a proof."""
     found, residual, taken, rows = _best_ending(problem, theta, x, key, how)
     return DesignSolution(
         theta=found.theta,
@@ -262,16 +272,9 @@ def _ended(
     best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
     _, unravel = ravel_pytree(theta)
-    best_theta, best_x, rows, taken = end.best_theta, end.best_x, end.rows, end.steps
-    if how.pivotable:
-        finish = pivot(problem, theta, best_theta, best_x, rows, taken)
-        better = finish.objective < end.best_objective
-        best_theta = jnp.where(better, finish.theta, best_theta)
-        best_x = jnp.where(better, finish.point.x.reshape(x.shape), best_x)
-        rows, taken = finish.rows, finish.steps
-    ended = problem.incentive_set.project(unravel(best_theta))
-    found = examine(problem, ended, best_x, key_probes, how.entropic)
-    return found, natural_residual(problem.game, found.theta, found.x), taken, rows
+    ended = problem.incentive_set.project(unravel(end.best_theta))
+    found = examine(problem, ended, end.best_x, key_probes, how.entropic)
+    return found, natural_residual(problem.game, found.theta, found.x), end.steps, end.rows
 
 
 def _spread_starts(problem: DesignProblem, theta: PyTree, starts: int, key: PRNGKeyArray) -> PyTree:

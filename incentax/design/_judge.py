@@ -10,7 +10,6 @@ from .._results import ENDINGS, RESULTS
 from ._b_stationarity import decide, Descent, incentives_of
 from ._lower_level import LowerLevel
 from ._pieces import along, arrive, gradient_on, nearest, Place, unresolved
-from ._pivot import unknowns
 from ._problem import DesignProblem
 
 # Up to this many incentives, strategies and constraints in all.
@@ -31,6 +30,16 @@ class Judgement(NamedTuple):
 def is_judgeable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None) -> bool:
     """Whether the matrices of the linear programs are affordable, and a bound may be met."""
     return entropic is not True and unknowns(problem, theta, x) <= _MOST
+
+
+def unknowns(problem: DesignProblem, theta: PyTree, x: Array) -> int:
+    """Incentives, strategies and constraints in all."""
+    agents = problem.game.strategies(theta).constraints(x)
+    incentives = problem.incentive_set.constraints(theta)
+    size = incentives.lower.size + agents.lower.size
+    for constraints in (agents, incentives):
+        size += constraints.equality_level.size + constraints.inequality_level.size
+    return size
 
 
 def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:

@@ -1,6 +1,5 @@
 """The quadratic program of a sequential quadratic step."""
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -12,11 +11,10 @@ def quadratic_step(
     hessian: Float[Array, "p p"],
     constraints: LinearConstraints,
     theta: Float[Array, " p"],
-) -> tuple[Float[Array, " p"], Float[Array, " more"], Float[Array, ""]]:
-    """`argmin g'd + d'Bd/2` with `theta + d` in the set.
+) -> tuple[Float[Array, " p"], Float[Array, ""]]:
+    """`argmin g'd + d'Bd/2` with `theta + d` in the set, and the decrease that is promised.
 
-    The step `d`, multipliers of the inequalities, and the decrease that is promised; a step of zero
-    where none was found. `B` is positive definite.
+    A step of zero where none was found. `B` is positive definite.
     """
     # Curvatures may differ by ten orders of magnitude near a kink: each direction in its own unit,
     # all in that of the gradient, rows of length one.
@@ -48,19 +46,4 @@ def quadratic_step(
     )
     solved = residual <= max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
     step = jnp.where(solved, unit * own * found.x, 0)
-    multipliers = jnp.where(solved, unit * found.inequality / length, 0)
-    return step, multipliers, -(gradient @ step + step @ hessian @ step / 2)
-
-
-def with_inequalities(
-    constraints: LinearConstraints, rows: Float[Array, "added p"], level: Float[Array, " added"]
-) -> LinearConstraints:
-    """The same with `rows theta <= level` behind its own inequalities."""
-    return eqx.tree_at(
-        lambda c: (c.inequality, c.inequality_level),
-        constraints,
-        (
-            jnp.concatenate([constraints.inequality, rows]),
-            jnp.concatenate([constraints.inequality_level, level]),
-        ),
-    )
+    return step, -(gradient @ step + step @ hessian @ step / 2)

@@ -101,7 +101,8 @@ def search(
     first_level: Int[Array, ""],
     *,
     smooth: bool,
-    pivotable: bool,
+    curved: bool,
+    alone: bool,
     entropic: bool | None,
 ) -> Search:
     """Minimises along the levels of smoothing from the first one on, the last of them exact.
@@ -115,8 +116,8 @@ def search(
 
     exact = ExactObjective(problem, theta0, entropic)
 
-    levels = _LEVELS if pivotable else (*_LEVELS, *_FURTHER)
-    longest = 10 if pivotable else max_steps
+    levels = (*_LEVELS, *_FURTHER) if alone else _LEVELS
+    longest = max_steps if alone else 10
     # The first level only looks where the start lies; the last one is exact again.
     last = len(levels) + 1 if smooth else 0
     relative = jnp.asarray((0.0, *levels, 0.0), dtype)
@@ -142,7 +143,7 @@ def search(
 
     def model(now: Search) -> Array:
         """The curvature of the smoothed objective where that is affordable, else from steps."""
-        if not (smooth and pivotable):
+        if not (smooth and curved):
             return now.hessian
         assert now.central is not None
         at, mu = now.central, now.scale * relative[now.level]
@@ -157,7 +158,7 @@ def search(
 
     def advance(now: Search) -> Search:
         hessian = model(now)
-        step, _, promised = quadratic_step(now.gradient, hessian, incentives, now.theta)
+        step, promised = quadratic_step(now.gradient, hessian, incentives, now.theta)
         slope = now.gradient @ step
         step = jnp.where(now.fresh, 0, step)
         before = Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
@@ -194,7 +195,7 @@ def search(
         rounding = 10 * jnp.finfo(dtype).eps * jnp.abs(found.objective)
         least = jnp.maximum(_least(now.level, last) * drop, rounding)
         # A model from steps alone needs some in every direction.
-        many = _STEPS_A_LEVEL if pivotable else max(_STEPS_A_LEVEL, 2 * size)
+        many = _STEPS_A_LEVEL if curved else max(_STEPS_A_LEVEL, 2 * size)
         on_level = jnp.where(now.level == last, longest, many)
         done = ~now.fresh & (
             ~fine | (promised <= least) | (decrease <= least) | (now.level_steps >= on_level)
