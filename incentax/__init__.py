@@ -16,8 +16,9 @@ from . import (
     smoothing as smoothing,
     traffic as traffic,
 )
+from ._cache import keep_programs as keep_programs
 from ._checks import compiled_errors as compiled_errors
-from ._compile import keep_programs as keep_programs, prepare as prepare
+from ._compile import prepare as prepare
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .design import (
     design as design,

@@ -2,21 +2,17 @@
 
 import functools
 import inspect
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from ._checks import is_traced, warn
+from ._checks import is_traced
 
 T = TypeVar("T")
 
@@ -114,57 +110,6 @@ def prepare(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
             jax.block_until_ready(verb(*args, **kwargs))
     finally:
         _PREPARING.reset(token)
-
-
-def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
-    """Keeps compiled programs on disk, so that another process need not compile them again.
-
-    Switches JAX's persistent compilation cache on for this process, for programs of every size.
-    The command line does so by itself. Entries of other versions and damaged ones are ignored.
-
-    **Arguments:**
-
-    - `folder`: where; `incentax` in the user's cache folder when left out.
-
-    **Returns** the folder, or `None`, with a warning, when files cannot be written there or when
-    this processor does not load its own programs (then all is compiled, as without the call).
-
-    !!! example
-
-        >>> import incentax as ix, tempfile
-        >>> folder = ix.keep_programs(tempfile.mkdtemp())
-    """
-    if folder is None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "incentax"
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        warn(f"`keep_programs(folder)`: programs are not kept, got {folder}: {error}")
-        return None
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    with tempfile.TemporaryDirectory(dir=folder) as trial:
-        _keep_in(trial)
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            for _ in range(2):  # written, then read
-                jax.jit(lambda x: x + 1).lower(jnp.zeros(())).compile()
-    refused = [str(entry.message) for entry in told if "compilation cache" in str(entry.message)]
-    if refused:
-        _keep_in(None)
-        warn(f"`keep_programs(folder)`: this processor rejects stored programs: {refused[0]}")
-        return None
-    _keep_in(str(folder))
-    return folder
-
-
-def _keep_in(folder: str | None) -> None:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    reset_cache()  # of a process that has compiled something before
 
 
 def traced_once(function: Callable[..., T], *arguments: Any) -> T:

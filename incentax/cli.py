@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from . import plots
-from ._compile import keep_programs
+from ._cache import keep_programs
 from ._files import writable_folder, write_json, write_npz, write_text
 from .charging import draw as draw_charging, reproduce as reproduce_charging
 from .figure1 import draw as draw_figure1, Figure1, reproduce as reproduce_figure1
@@ -55,11 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="incentax", description="Incentive design for games, with a certificate."
     )
-    parser.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="compile everything anew: neither read nor keep programs in the user's cache folder",
-    )
+    no_cache = "neither read nor keep compiled programs in the user's cache folder"
+    parser.add_argument("--no-cache", action="store_true", help=no_cache)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what can be run")
 

@@ -5,6 +5,8 @@ Variational Inequalities and Complementarity Problems* (2003), chapter 11.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from ._constraints import LinearConstraints
 from ._jacobians import AbstractJacobian, KKTRows
 
+Linearise = Callable[[Array], tuple[Array, AbstractJacobian]]
 # Lengths of step that are tried, in shares of the longest.
 LENGTHS = (1.0, 0.5, 0.2, 0.05, 0.01)
 
@@ -138,89 +141,139 @@ def interior_start(
     )
 
 
-def interior_step(linearise, operator, constraints, box, now, target=None) -> InteriorPoint:
-    """Mehrotra's predictor and corrector, with a length that keeps the residuals in check."""
-    point, x, z, s = now.point, now.point.x, now.point.inequality, now.slack
-    value, jacobian = linearise(x)
+@dataclass(frozen=True)
+class _Linearised:
+    """The equations of an interior point, linearised where it stands.
+
+    `above`, `below`: distances from the bounds, 1 where there is none; `low`, `high`: where there
+    is one; `solve`: of the reduced system, whose rows are `scale` times those of the equations.
+    """
+
+    constraints: LinearConstraints
+    box: Bounds
+    now: InteriorPoint
+    low: Array
+    high: Array
+    above: Array
+    below: Array
+    mismatch: tuple[Array, Array, Array]
+    scale: Array
+    solve: Callable
+
+    def direction(self, target_low: Array, target_high: Array, target_slack: Array) -> "_Step":
+        """The step after which the products have these values, to first order."""
+        now, (dual, missed, excess) = self.now, self.mismatch
+        z, s = now.point.inequality, now.slack
+        g_x = -dual + jnp.where(self.low, target_low / self.above - now.above, 0)
+        g_x = g_x - jnp.where(self.high, target_high / self.below - now.below, 0)
+        g_x = jnp.where(self.box.fixed, self.box.low - now.point.x, self.scale * g_x)
+        g_z = -(target_slack - s * z + z * excess) / (s + z)
+        dx, dy, dz = self.solve(g_x, -missed, g_z)
+        ds = -excess - self.constraints.inequality @ dx
+        d_above = (target_low - now.above * dx) / self.above - now.above
+        d_below = (target_high + now.below * dx) / self.below - now.below
+        return _Step(
+            dx, dy, dz, ds, jnp.where(self.low, d_above, 0), jnp.where(self.high, d_below, 0)
+        )
+
+    def longest(self, step: "_Step") -> Array:
+        """The share of a step, 1 at most, after which the first factor is zero."""
+        now = self.now
+        factors = [
+            jnp.where(self.low, self.above, jnp.inf),
+            jnp.where(self.high, self.below, jnp.inf),
+            now.slack,
+            now.point.inequality,
+            jnp.where(self.low, now.above, jnp.inf),
+            jnp.where(self.high, now.below, jnp.inf),
+        ]
+        value = jnp.concatenate(factors)
+        change = jnp.concatenate([step.x, -step.x, step.slack, step.z, step.above, step.below])
+        reach = jnp.where(change < 0, -value / jnp.where(change < 0, change, -1), jnp.inf)
+        return jnp.minimum(1.0, jnp.min(reach, initial=jnp.inf))
+
+    def moved(self, step: "_Step", length: Array) -> InteriorPoint:
+        """The point after a share of a step."""
+        now, point = self.now, self.now.point
+        return InteriorPoint(
+            KKTPoint(
+                point.x + length * step.x,
+                point.equality + length * step.y,
+                point.inequality + length * step.z,
+            ),
+            now.slack + length * step.slack,
+            now.above + length * step.above,
+            now.below + length * step.below,
+        )
+
+
+class _Step(NamedTuple):
+    """A motion of strategy, multipliers, slacks, and what the bounds bear."""
+
+    x: Array
+    y: Array
+    z: Array
+    slack: Array
+    above: Array
+    below: Array
+
+
+def _linearised(
+    jacobian: AbstractJacobian,
+    value: Array,
+    constraints: LinearConstraints,
+    box: Bounds,
+    now: InteriorPoint,
+) -> _Linearised:
+    x, z, s = now.point.x, now.point.inequality, now.slack
     low, high = box.has_low & ~box.fixed, box.has_high & ~box.fixed
-    above = jnp.where(low, x - box.low, 1)
-    below = jnp.where(high, box.high - x, 1)
-    dual = reduced(constraints, point, value) - now.above + now.below
-    primal = constraints.equality_level - constraints.equality(x)
-    excess = constraints.inequality @ x + s - constraints.inequality_level
+    above, below = jnp.where(low, x - box.low, 1), jnp.where(high, box.high - x, 1)
     own = now.above / above + now.below / below
     scale = jnp.where(box.fixed, 0, 1 / (1 + own))
     rows = KKTRows(scale, jnp.where(box.fixed, 1, own * scale), z / (s + z), s / (s + z))
-    solve = jacobian.factor(rows, constraints)
+    return _Linearised(
+        constraints=constraints,
+        box=box,
+        now=now,
+        low=low,
+        high=high,
+        above=above,
+        below=below,
+        mismatch=_mismatch(constraints, box, now, value),
+        scale=scale,
+        solve=jacobian.factor(rows, constraints),
+    )
 
-    def direction(target_low, target_high, target_slack):
-        g_x = -dual + jnp.where(low, target_low / above - now.above, 0)
-        g_x = g_x - jnp.where(high, target_high / below - now.below, 0)
-        g_x = jnp.where(box.fixed, box.low - x, scale * g_x)
-        g_z = -(target_slack - s * z + z * excess) / (s + z)
-        dx, dy, dz = solve(g_x, primal, g_z)
-        ds = -excess - constraints.inequality @ dx
-        d_above = jnp.where(low, (target_low - now.above * dx) / above - now.above, 0)
-        d_below = jnp.where(high, (target_high + now.below * dx) / below - now.below, 0)
-        return dx, dy, dz, ds, d_above, d_below
 
-    def longest(step):
-        dx, _, dz, ds, d_above, d_below = step
+def interior_step(
+    linearise: Linearise,
+    operator: Callable[[Array], Array],
+    constraints: LinearConstraints,
+    box: Bounds,
+    now: InteriorPoint,
+    target: Array | None = None,
+) -> InteriorPoint:
+    """Mehrotra's predictor and corrector, with a length that keeps the residuals in check.
 
-        def reach(value, change, mask):
-            return jnp.min(
-                jnp.where(mask & (change < 0), -value / jnp.where(change < 0, change, -1), jnp.inf),
-                initial=jnp.inf,
-            )
-
-        everywhere = jnp.ones_like(s, bool)
-        return jnp.minimum(
-            1.0,
-            jnp.min(
-                jnp.asarray(
-                    [
-                        reach(above, dx, low),
-                        reach(below, -dx, high),
-                        reach(s, ds, everywhere),
-                        reach(z, dz, everywhere),
-                        reach(now.above, d_above, low),
-                        reach(now.below, d_below, high),
-                    ]
-                )
-            ),
-        )
-
-    def moved(step, length):
-        dx, dy, dz, ds, d_above, d_below = step
-        return InteriorPoint(
-            KKTPoint(x + length * dx, point.equality + length * dy, z + length * dz),
-            s + length * ds,
-            now.above + length * d_above,
-            now.below + length * d_below,
-        )
-
+    With a `target` towards the point of the central path whose products all have that value.
+    """
+    value, jacobian = linearise(now.point.x)
+    at = _linearised(jacobian, value, constraints, box, now)
     if target is None:
-        mean, aim = complementarity(constraints, box, now), 0.0
-        zero = jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(s)
-        predictor = direction(*zero)
-        after = complementarity(constraints, box, moved(predictor, longest(predictor)))
-        centring = jnp.clip((after / jnp.where(mean > 0, mean, 1)) ** 3, 1e-6, 1.0) * mean
-        dx, _, dz, ds, d_above, d_below = predictor
-        step = direction(centring - dx * d_above, centring + dx * d_below, centring - ds * dz)
+        aim, step = 0.0, _predicted_and_corrected(at)
     else:
-        aim = target
-        step = direction(target, target, target)
-    length = jnp.where(longest(step) >= 1, 1.0, 0.995 * longest(step))
+        aim, step = target, at.direction(target, target, target)
+    length = jnp.where(at.longest(step) >= 1, 1.0, 0.995 * at.longest(step))
 
-    def merits_of(at: InteriorPoint, value):
+    def merits_of(at: InteriorPoint, value: Array) -> tuple[Array, Array]:
         missed = jnp.linalg.norm(jnp.concatenate(_mismatch(constraints, box, at, value)))
         return missed, _distance(constraints, box, at, aim)
 
-    def along(share):
-        reached = moved(step, share * length)
+    def along(share: Array) -> tuple[InteriorPoint, tuple[Array, Array]]:
+        reached = at.moved(step, share * length)
         return reached, merits_of(reached, operator(reached.point.x))
 
-    shares = jnp.asarray(LENGTHS, x.dtype)
+    shares = jnp.asarray(LENGTHS, value.dtype)
     reached, (missed, away) = jax.vmap(along)(shares)
     missed_before, away_before = merits_of(now, value)
     fine = missed + away <= missed_before + away_before
@@ -234,8 +287,23 @@ def interior_step(linearise, operator, constraints, box, now, target=None) -> In
     return jax.tree.map(lambda leaf: leaf[chosen], reached)
 
 
+def _predicted_and_corrected(at: _Linearised) -> _Step:
+    """Mehrotra's step: as much towards the middle as the step without centring asks for."""
+    mean = complementarity(at.constraints, at.box, at.now)
+    zero, none = jnp.zeros_like(at.above), jnp.zeros_like(at.now.slack)
+    predictor = at.direction(zero, zero, none)
+    reached = at.moved(predictor, at.longest(predictor))
+    after = complementarity(at.constraints, at.box, reached)
+    centring = jnp.clip((after / jnp.where(mean > 0, mean, 1)) ** 3, 1e-6, 1.0) * mean
+    return at.direction(
+        centring - predictor.x * predictor.above,
+        centring + predictor.x * predictor.below,
+        centring - predictor.slack * predictor.z,
+    )
+
+
 def solve_central(
-    linearise: Callable[[Array], tuple[Array, AbstractJacobian]],
+    linearise: Linearise,
     operator: Callable[[Array], Array],
     constraints: LinearConstraints,
     start: InteriorPoint,

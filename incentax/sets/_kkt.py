@@ -9,6 +9,8 @@ where `w` is positive only on a lower and negative only on an upper bound. Facch
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -26,6 +28,7 @@ from ._interior import (
     InteriorPoint,
     KKTPoint,
     LENGTHS,
+    Linearise,
     reduced,
 )
 from ._jacobians import AbstractJacobian, KKTRows
@@ -56,8 +59,40 @@ class _Run(eqx.Module):
     stuck: Bool[Array, ""]
 
 
+@dataclass(frozen=True)
+class _System:
+    """`F` with its Jacobian over the constraints, and which residuals count as what.
+
+    `aim`: to be reached; `tol`: good enough where nothing is gained any more; `ready`: mean
+    complementarity below which Newton's method takes over; `unit`: of a pull towards an anchor.
+    """
+
+    linearise: Linearise
+    operator: Callable[[Array], Array]
+    constraints: LinearConstraints
+    box: Bounds
+    aim: Array
+    tol: Array | float
+    ready: Array
+    unit: Array
+
+    def pulled(self, run: _Run, x: Array) -> Array:
+        """`F(x) + pull (x - anchor)`."""
+        return self.operator(x) + run.pull * (x - run.anchor)
+
+    def linearised(self, run: _Run, x: Array) -> tuple[Array, AbstractJacobian]:
+        """The same with its Jacobian."""
+        value, jacobian = self.linearise(x)
+        return value + run.pull * (x - run.anchor), jacobian.shifted(run.pull)
+
+    def residual(self, point: KKTPoint, value: Array) -> Array:
+        """What a point leaves of the KKT system, infinite where that is not finite."""
+        found = _residual(self.constraints, point, value)
+        return jnp.where(jnp.isfinite(found), found, jnp.inf)
+
+
 def solve_kkt(
-    linearise: Callable[[Array], tuple[Array, AbstractJacobian]],
+    linearise: Linearise,
     operator: Callable[[Array], Array],
     constraints: LinearConstraints,
     start: Array,
@@ -77,150 +112,21 @@ def solve_kkt(
     which converge for every monotone operator. `multipliers` of equalities and inequalities that
     belong to the start may be given: without them an exact start is not known for one.
     """
-    box = Bounds(constraints)
-
-    def begin(x: Array) -> KKTPoint:
-        x = jnp.clip(x, constraints.lower, constraints.upper)
-        if multipliers is None:
-            levels = constraints.equality_level, constraints.inequality_level
-            return KKTPoint(x, *(jnp.zeros_like(level, x.dtype) for level in levels))
-        known = (jnp.where(jnp.isfinite(given), given, 0) for given in multipliers)
-        return KKTPoint(x, *known)
-
-    def residual_of(point: KKTPoint, value: Array) -> Array:
-        found = _residual(constraints, point, value)
-        return jnp.where(jnp.isfinite(found), found, jnp.inf)
-
-    def pulled(run: _Run, x: Array) -> Array:
-        return operator(x) + run.pull * (x - run.anchor)
-
-    def pulled_linearise(run: _Run, x: Array) -> tuple[Array, AbstractJacobian]:
-        value, jacobian = linearise(x)
-        return value + run.pull * (x - run.anchor), jacobian.shifted(run.pull)
-
-    def moved_to(run: _Run, point: KKTPoint, better: Array, residual: Array, **other) -> _Run:
-        kept = tree_where(better, point, run.point)
-        names = ("point", "residual", "finishing", "count", *other)
-        values = (
-            kept,
-            jnp.where(better, residual, run.residual),
-            better,
-            run.count + 1,
-            *other.values(),
-        )
-        return eqx.tree_at(lambda r: [getattr(r, name) for name in names], run, values)
-
-    def newton(run: _Run) -> _Run:
-        point = run.point
-        value, jacobian = pulled_linearise(run, point.x)
-        force = reduced(constraints, point, value)
-        x, z = point.x, point.inequality
-        at_lower, at_upper = box.active(x, force)
-        free = ~(at_lower | at_upper)
-        room = constraints.inequality_level - constraints.inequality @ x
-        taut = z > room
-        dtype = x.dtype
-        rows = KKTRows(
-            free.astype(dtype), (~free).astype(dtype), taut.astype(dtype), (~taut).astype(dtype)
-        )
-        target = jnp.where(at_lower, box.low, jnp.where(at_upper, box.high, 0))
-        solve = jacobian.factor(rows, constraints)
-        step = solve(
-            jnp.where(free, -force, target - x),
-            constraints.equality_level - constraints.equality(x),
-            jnp.where(taut, room, z),
-        )
-
-        def along(length):
-            reached = KKTPoint(
-                jnp.clip(x + length * step[0], constraints.lower, constraints.upper),
-                point.equality + length * step[1],
-                jnp.maximum(z + length * step[2], 0),
-            )
-            return reached, residual_of(reached, pulled(run, reached.x))
-
-        reached, residuals = jax.vmap(along)(jnp.asarray(LENGTHS, dtype))
-        chosen = jnp.argmin(residuals)
-        reached = jax.tree.map(lambda leaf: leaf[chosen], reached)
-        better = residuals[chosen] < 0.9 * run.residual
-        first = run.count == 0
-        # The multipliers of a first guess are zero: the first step finds them.
-        rows_alone = first & (constraints.inequality_level.size > 0)
-        better = better | (rows_alone & (residuals[chosen] < jnp.inf))
-        return moved_to(run, reached, better, residuals[chosen])
-
-    def interior(run: _Run) -> _Run:
-        now = interior_step(
-            lambda x: pulled_linearise(run, x),
-            lambda x: pulled(run, x),
-            constraints,
-            box,
-            run.interior,
-        )
-        mean = complementarity(constraints, box, now)
-        residual = residual_of(now.point, pulled(run, now.point.x))
-        ready = (mean <= run.level) | (residual <= 1e-2 * jnp.sqrt(run.level))
-        broken = ~jnp.isfinite(mean) | ((mean > 0) & (mean < 1e-24))
-        level = jnp.where(ready, jnp.minimum(run.level, mean) * 1e-2, run.level)
-        idle = jnp.where(broken, _PATIENCE, run.idle)
-        better = ready & (residual < jnp.inf)
-        return moved_to(run, now.point, better, residual, interior=now, level=level, idle=idle)
-
-    def step(run: _Run) -> _Run:
-        stepped = run.finishing
-        run = jax.lax.cond(stepped, newton, interior, run)
-        true = residual_of(run.point, operator(run.point.x))
-        best = tree_where(true < run.least, run.point, run.best)
-        least = jnp.minimum(true, run.least)
-        gained = run.residual < 0.9 * run.lowest
-        idle = jnp.where(gained, 0, run.idle + 1)
-        lowest = jnp.minimum(run.lowest, run.residual)
-        run = eqx.tree_at(
-            lambda r: (r.best, r.least, r.idle, r.lowest), run, (best, least, idle, lowest)
-        )
-        # What rounding leaves is not improved by any other problem.
-        stalled = idle >= _PATIENCE
-        refused = stepped & ~run.finishing
-        stuck = ((stalled | refused) & (least <= tol)) | (stalled & ~jnp.isfinite(least))
-        stuck = run.stuck | stuck
-        run = eqx.tree_at(lambda r: r.stuck, run, stuck)
-        away = run.pull * jnp.max(jnp.abs(run.point.x - run.anchor), initial=0.0)
-        solved = (run.pull > 0) & (run.residual <= jnp.maximum(0.1 * away, aim))
-        return jax.lax.cond(stalled | solved, change, lambda run, _: run, run, solved)
-
-    def change(run: _Run, solved: Array) -> _Run:
-        """A new anchor: where the problem was solved a weaker pull, else a stronger one."""
-        point = tree_where(solved, run.point, run.best)
-        weaker = jnp.where(run.pull < 1e-10 * unit, 0, 0.1 * run.pull)
-        pull = jnp.where(solved, weaker, jnp.maximum(10 * run.pull, unit))
-        residual = residual_of(point, operator(point.x))
-        return _Run(
-            point=point,
-            residual=residual,
-            best=run.best,
-            least=run.least,
-            interior=interior_start(operator, constraints, point.x),
-            finishing=jnp.asarray(True),
-            level=level,
-            pull=pull,
-            anchor=point.x,
-            lowest=residual,
-            idle=jnp.int32(0),
-            count=run.count,
-            stuck=run.stuck,
-        )
-
-    def going_on(run: _Run) -> Array:
-        return (run.least > aim) & (run.count < max_steps) & ~run.stuck
-
-    first = begin(start)
+    first = _first_point(constraints, start, multipliers)
     value, jacobian = linearise(first.x)
     unit = jnp.max(jnp.abs(jacobian.diagonal()), initial=0.0)
-    unit = jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1)
-    residual = residual_of(first, value)
     size = jnp.maximum(1, jnp.maximum(jnp.max(jnp.abs(first.x)), finite_max(value)))
-    aim = jnp.maximum(1e-4 * tol, 20 * jnp.finfo(start.dtype).eps * size)
-    level = jnp.asarray(1e-6, start.dtype) * jnp.minimum(size, 1e3)
+    system = _System(
+        linearise=linearise,
+        operator=operator,
+        constraints=constraints,
+        box=Bounds(constraints),
+        aim=jnp.maximum(1e-4 * tol, 20 * jnp.finfo(start.dtype).eps * size),
+        tol=tol,
+        ready=jnp.asarray(1e-6, start.dtype) * jnp.minimum(size, 1e3),
+        unit=jnp.where(jnp.isfinite(unit) & (unit > 0), unit, 1),
+    )
+    residual = system.residual(first, value)
     run = _Run(
         point=first,
         residual=residual,
@@ -228,7 +134,7 @@ def solve_kkt(
         least=residual,
         interior=interior_start(operator, constraints, first.x),
         finishing=jnp.isfinite(residual),
-        level=level,
+        level=system.ready,
         pull=jnp.zeros((), start.dtype),
         anchor=first.x,
         lowest=residual,
@@ -236,8 +142,133 @@ def solve_kkt(
         count=jnp.int32(0),
         stuck=jnp.asarray(skip),
     )
-    run = jax.lax.while_loop(going_on, step, run)
+
+    def going_on(run: _Run) -> Array:
+        return (run.least > system.aim) & (run.count < max_steps) & ~run.stuck
+
+    run = jax.lax.while_loop(going_on, lambda run: _step(system, run), run)
     return run.best, run.least, run.count
+
+
+def _first_point(
+    constraints: LinearConstraints, start: Array, multipliers: tuple[Array, Array] | None
+) -> KKTPoint:
+    x = jnp.clip(start, constraints.lower, constraints.upper)
+    if multipliers is None:
+        levels = constraints.equality_level, constraints.inequality_level
+        return KKTPoint(x, *(jnp.zeros_like(level, x.dtype) for level in levels))
+    return KKTPoint(x, *(jnp.where(jnp.isfinite(given), given, 0) for given in multipliers))
+
+
+def _step(system: _System, run: _Run) -> _Run:
+    """One linear system, and what follows from it for the run."""
+    stepped = run.finishing
+    run = jax.lax.cond(stepped, partial(_newton, system), partial(_interior, system), run)
+    true = system.residual(run.point, system.operator(run.point.x))
+    least = jnp.minimum(true, run.least)
+    idle = jnp.where(run.residual < 0.9 * run.lowest, 0, run.idle + 1)
+    # What rounding leaves is not improved by any other problem.
+    stalled = idle >= _PATIENCE
+    refused = stepped & ~run.finishing
+    good_enough = (stalled | refused) & (least <= system.tol)
+    run = replace(
+        run,
+        best=tree_where(true < run.least, run.point, run.best),
+        least=least,
+        idle=idle,
+        lowest=jnp.minimum(run.lowest, run.residual),
+        stuck=run.stuck | good_enough | (stalled & ~jnp.isfinite(least)),
+    )
+    away = run.pull * jnp.max(jnp.abs(run.point.x - run.anchor), initial=0.0)
+    solved = (run.pull > 0) & (run.residual <= jnp.maximum(0.1 * away, system.aim))
+    anew = partial(_anchored_anew, system)
+    return jax.lax.cond(stalled | solved, anew, lambda run, _: run, run, solved)
+
+
+def _newton(system: _System, run: _Run) -> _Run:
+    """Newton's step on the active set, of the length that leaves least; or the point as it is."""
+    point, constraints, box = run.point, system.constraints, system.box
+    value, jacobian = system.linearised(run, point.x)
+    force = reduced(constraints, point, value)
+    x, z = point.x, point.inequality
+    at_lower, at_upper = box.active(x, force)
+    free = ~(at_lower | at_upper)
+    room = constraints.inequality_level - constraints.inequality @ x
+    taut = z > room
+    rows = KKTRows(*(side.astype(x.dtype) for side in (free, ~free, taut, ~taut)))
+    target = jnp.where(at_lower, box.low, jnp.where(at_upper, box.high, 0))
+    step = jacobian.factor(rows, constraints)(
+        jnp.where(free, -force, target - x),
+        constraints.equality_level - constraints.equality(x),
+        jnp.where(taut, room, z),
+    )
+
+    def along(length):
+        reached = KKTPoint(
+            jnp.clip(x + length * step[0], constraints.lower, constraints.upper),
+            point.equality + length * step[1],
+            jnp.maximum(z + length * step[2], 0),
+        )
+        return reached, system.residual(reached, system.pulled(run, reached.x))
+
+    reached, residuals = jax.vmap(along)(jnp.asarray(LENGTHS, x.dtype))
+    chosen = jnp.argmin(residuals)
+    reached, residual = jax.tree.map(lambda leaf: leaf[chosen], (reached, residuals))
+    # The multipliers of a first guess are zero: the first step finds them.
+    rows_alone = (run.count == 0) & (constraints.inequality_level.size > 0)
+    better = (residual < 0.9 * run.residual) | (rows_alone & (residual < jnp.inf))
+    return _moved_to(run, reached, better, residual)
+
+
+def _interior(system: _System, run: _Run) -> _Run:
+    """An interior point step; where complementarity is small Newton's method goes on."""
+    now = interior_step(
+        partial(system.linearised, run),
+        partial(system.pulled, run),
+        system.constraints,
+        system.box,
+        run.interior,
+    )
+    mean = complementarity(system.constraints, system.box, now)
+    residual = system.residual(now.point, system.pulled(run, now.point.x))
+    ready = (mean <= run.level) | (residual <= 1e-2 * jnp.sqrt(run.level))
+    broken = ~jnp.isfinite(mean) | ((mean > 0) & (mean < 1e-24))
+    moved = _moved_to(run, now.point, ready & (residual < jnp.inf), residual)
+    return replace(
+        moved,
+        interior=now,
+        level=jnp.where(ready, jnp.minimum(run.level, mean) * 1e-2, run.level),
+        idle=jnp.where(broken, _PATIENCE, run.idle),
+    )
+
+
+def _moved_to(run: _Run, point: KKTPoint, better: Array, residual: Array) -> _Run:
+    return replace(
+        run,
+        point=tree_where(better, point, run.point),
+        residual=jnp.where(better, residual, run.residual),
+        finishing=better,
+        count=run.count + 1,
+    )
+
+
+def _anchored_anew(system: _System, run: _Run, solved: Array) -> _Run:
+    """A new anchor: where the problem was solved a weaker pull, else a stronger one."""
+    point = tree_where(solved, run.point, run.best)
+    weaker = jnp.where(run.pull < 1e-10 * system.unit, 0, 0.1 * run.pull)
+    residual = system.residual(point, system.operator(point.x))
+    return replace(
+        run,
+        point=point,
+        residual=residual,
+        interior=interior_start(system.operator, system.constraints, point.x),
+        finishing=jnp.asarray(True),
+        level=system.ready,
+        pull=jnp.where(solved, weaker, jnp.maximum(10 * run.pull, system.unit)),
+        anchor=point.x,
+        lowest=residual,
+        idle=jnp.int32(0),
+    )
 
 
 def _residual(constraints: LinearConstraints, point: KKTPoint, value: Array) -> Array:
