@@ -16,6 +16,7 @@ from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ..games import AtomicGame
 from ._b_stationarity import incentives_of
 from ._examine import Ending, examine
+from ._first_best import first_best
 from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import arrive, Walk, walk
@@ -161,6 +162,9 @@ def _walk_from_ends(
     starts = [(thetas[k], xs[k], k) for k in order]
     # The second start is the first one again.
     fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1][:more]
+    if size > 64:
+        obeyed = first_best(level, raw[0], incentives)
+        fresh = fresh if obeyed is None else [(*obeyed, None), *fresh]
     found, known = [], []
     for quota, candidates in ((most, starts), (most + len(fresh), fresh)):
         for start, near, index in candidates:
