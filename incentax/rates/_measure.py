@@ -5,16 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from .. import schedules
 from .._compile import compiled
 from ..design import design, DesignAndPlay, DesignProblem, Record, ZerothOrderRegulator
 from ..diagnostics import fit_rate, RateFit
-from ..dynamics import ConsensusSeeking, ProjectedGradient, seeking_constants
+from ..dynamics import (
+    ConsensusSeeking,
+    DynamicsState,
+    MirrorDescent,
+    ProjectedGradient,
+    seeking_constants,
+)
 from ..equilibrium import solve_equilibrium
-from ..games import AtomicGame, Game
-from ..geometry import natural_mirror_map
+from ..games import AbstractGame, AtomicGame, Game
+from ..geometry import Euclidean, natural_mirror_map
 from ..noise import Gaussian
 from ..problems import ev_charging
 from ..schedules import StepSizes
@@ -119,15 +125,28 @@ class _Market(eqx.Module):
         return x**2 + x * others - theta * x + 0.5 * (theta - 1) ** 2 + 0.3 * x
 
 
+class _Anew(MirrorDescent):
+    """Agents who begin at 0 whenever the incentive changes, and stop early: what they have not gone
+    yet depends on the incentive, and does not cancel between the two values of a comparison."""
+
+    def resume(self, game: AbstractGame, theta: PyTree, state: DynamicsState) -> DynamicsState:
+        return self.init(game, theta, jnp.zeros_like(state.operator_value))
+
+
+# Step of play and the share of the way that is missing at first, where agents begin anew.
+_SHORT, _MISSING = 0.02, 0.7
+
+
 def regulator_rate(
-    counts: tuple[int, ...], seeds: int, *, inexact: float | None
+    counts: tuple[int, ...], seeds: int, *, inexact: float | None, anew: bool = False
 ) -> tuple[np.ndarray, RateFit]:
     """Mean of `||∇F_delta||^2` over runs of `K` steps with `gamma = 1 / (2 sqrt(K))`, and its rate.
 
-    Equilibria are exact to rounding, or such that the squared error is about `(k + 1)^(-a)`, which
-    agents stop at as soon as they reach it. The social cost is quadratic and its optimum inside, so
-    that smoothing changes no gradient. Du, Meng, Hu (2025), corollaries 1 to 3: the exponent is
-    `-min(1/2, a)`.
+    Equilibria are exact to rounding, or such that the squared error is about `(k + 1)^(-a)`: agents
+    go on from where they were and stop as soon as they reach that, or begin `anew` at every step
+    and are given the iterations after which they do. The social cost is quadratic and its optimum
+    inside, so that smoothing changes no gradient. Du, Meng, Hu (2025), corollaries 1 to 3: the
+    exponent is `-min(1/2, a)`.
     """
     size = 5
     draw = np.random.default_rng(0).normal(size=(size, size))
@@ -142,19 +161,28 @@ def regulator_rate(
 
     record = Record(1, observe=lambda theta, x: jnp.sum(jax.grad(social)(theta) ** 2))
     tol = 1e-12 if inexact is None else schedules.power(1.0, inexact / 2)
+    settling = {"seeking": ProjectedGradient(0.3), "inner_steps": 400, "inner_tol": tol}
+    if anew:
+        assert inexact is not None
+        own_slope = 2.0  # of a player's marginal cost
+
+        def iterations(count: Array) -> Array:
+            left = _MISSING * (count + 1.0) ** (-inexact / 2)
+            return -jnp.log(left) / (_SHORT * own_slope)
+
+        settling = {
+            "seeking": _Anew(_SHORT, Euclidean(), mixing=None, feedback=None),
+            "inner_steps": iterations,
+        }
+    # Errors that do not cancel are to be seen beside what is left of the way to the optimum.
+    start = 3.0 if anew else 10.0
     means = []
     for count in counts:
-        scheme = ZerothOrderRegulator(
-            smoothing=0.1,
-            step_size=0.5 / np.sqrt(count),
-            seeking=ProjectedGradient(0.3),
-            inner_steps=400,
-            inner_tol=tol,
-        )
+        scheme = ZerothOrderRegulator(smoothing=0.1, step_size=0.5 / np.sqrt(count), **settling)
 
         def run(key, scheme=scheme, count=count):
-            start = {"steps": count, "key": key, "record": record, "throw": False}
-            return design(problem, jnp.full(size, 10.0), scheme, **start).history.observed.mean()
+            how = {"steps": count, "key": key, "record": record, "throw": False}
+            return design(problem, jnp.full(size, start), scheme, **how).history.observed.mean()
 
         means.append(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(1), seeds)))
     found = np.stack(means, axis=1)
