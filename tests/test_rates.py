@@ -73,6 +73,13 @@ def test_rate_of_the_regulator_over_inexact_equilibria(inexact):
     assert fit.high <= -min(0.5, inexact) + 0.1
 
 
+@pytest.mark.slow
+def test_the_exponent_of_inexactness_binds_where_errors_do_not_cancel():
+    _, fit = rates.regulator_rate((100, 316, 1000, 3162, 10_000), 16, inexact=0.25, anew=True)
+    assert fit.low - 0.02 <= -0.25 <= fit.high + 0.02
+    assert fit.low > -0.4
+
+
 def test_seeking_contracts_at_least_as_fast_as_its_bound():
     found = rates.seeking_factors(np.asarray([1e-3, 4e-3, 0.1]))
     assert (found["bound"][:2] < 1).all()

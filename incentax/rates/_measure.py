@@ -170,10 +170,8 @@ def regulator_rate(
             left = _MISSING * (count + 1.0) ** (-inexact / 2)
             return -jnp.log(left) / (_SHORT * own_slope)
 
-        settling = {
-            "seeking": _Anew(_SHORT, Euclidean(), mixing=None, feedback=None),
-            "inner_steps": iterations,
-        }
+        agents = _Anew(step_size=_SHORT, mirror_map=Euclidean())  # pyright: ignore
+        settling = {"seeking": agents, "inner_steps": iterations}
     # Errors that do not cancel are to be seen beside what is left of the way to the optimum.
     start = 3.0 if anew else 10.0
     means = []
