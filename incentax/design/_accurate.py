@@ -150,7 +150,8 @@ def _walk_from_ends(
     """The best of what steps on pieces reach, if any is an equilibrium.
 
     From the best ends of the searches, and from where some of these began: smoothing leads past
-    local optima, and now and then past the global one.
+    local optima, and now and then past the global one. In large problems, which have few starts,
+    from what would be best if agents obeyed.
     """
     ends, begun = searched
     level = LowerLevel(problem, theta, x)
@@ -160,19 +161,26 @@ def _walk_from_ends(
     most, more = (4, 4) if size <= 64 else (2, 1) if size <= 500 else (1, 0)
     thetas, xs, raw = np.asarray(ends.best_theta), np.asarray(ends.best_x), np.asarray(begun)
     starts = [(thetas[k], xs[k], k) for k in order]
+    obeyed = first_best(level, raw[0], incentives) if size > 64 else None
     # The second start is the first one again.
-    fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1][:more]
-    if size > 64:
-        obeyed = first_best(level, raw[0], incentives)
-        fresh = fresh if obeyed is None else [(*obeyed, None), *fresh]
+    fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1]
+    groups = [
+        ([] if obeyed is None else [(*obeyed, None)], 1),
+        (starts[:1], 1),
+        (starts[1:], most - 1),
+        (fresh, more),
+    ]
     found, known = [], []
-    for quota, candidates in ((most, starts), (most + len(fresh), fresh)):
+    for candidates, quota in groups:
+        values = [walked.place.objective for walked, _ in found]
+        if obeyed is not None and len(values) == 2 and np.ptp(values) <= 1e-9 * abs(values[0]):
+            break  # two ways lead to one value: a large problem is looked at no further
         for start, near, index in candidates:
             # Ends that are one point but for what a search leaves are walked from once.
             if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in known):
                 continue
             place = arrive(level, start, np.asarray(near).ravel())
-            if place is not None and len(found) < quota:
+            if place is not None and len(found) < len(values) + quota:
                 taken = 0 if index is None else int(ends.steps[index])
                 known.append(start)
                 found.append((walk(level, place, incentives, max(how.steps - taken, 0)), index))

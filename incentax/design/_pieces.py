@@ -80,13 +80,22 @@ def _bent(
 
 
 def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | None:
-    """The exact equilibrium at `theta` nearest to a strategy, if there is one."""
+    """The exact equilibrium at `theta` nearest to a strategy, if there is one that has slopes."""
     flat = np.asarray(theta, level.x.dtype)
     packed, value = _settled(level, flat, np.asarray(near, level.x.dtype))
     if not np.isfinite(value):
         return None
     found = linearise(level, flat, packed)
-    at = jax.tree.map(lambda leaf: np.asarray(leaf, float if leaf.dtype != bool else bool), found)
+    at = jax.tree.map(lambda leaf: np.array(leaf, float if leaf.dtype != bool else bool), found)
+    # A strategy held at its bound does not move, whatever the slope there: that of a power at zero
+    # is infinite. Others need one.
+    size = level.x.size
+    held = np.concatenate([np.zeros(len(flat), bool), at.active[:size] & ~at.idle[:size]])
+    for slopes in (at.slope, at.slack_slopes, at.multiplier_slopes, at.missed_slopes):
+        part = slopes[..., : len(held)]
+        part[~np.isfinite(part) & held] = 0
+        if not np.isfinite(slopes).all():
+            return None
     return Place(flat, np.asarray(packed), at)
 
 
@@ -337,6 +346,8 @@ def _hessian(
     both, dtype = np.concatenate([place.theta, place.packed]), level.x.dtype
     weights = [part.astype(dtype) for part in (slack, multiplier, missed)]
     hessian = np.asarray(_bent(level, both, at.sign.astype(dtype), weights), float)
+    # Where a curvature is infinite, as of a power at zero, the model does without.
+    hessian = np.where(np.isfinite(hessian), hessian, 0)
     return unit[:, None] * hessian * unit[None, :]
 
 
@@ -354,7 +365,7 @@ def _least_quadratic(
         return gradient, np.zeros(len(rows))
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     # No step is longer than ten times the unit of what moves.
-    least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-300)
+    least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-100)
     root = np.sqrt(np.maximum(np.abs(values), least))
     back = vectors / root[None, :]  # t = back @ (y - image)
     image = back.T @ gradient
