@@ -73,7 +73,7 @@ def by_incentax(case: str, began: float) -> dict:
     if os.environ.get("KEPT"):
         ix.keep_programs(os.environ["KEPT"])
     problem, theta0 = problem_of(case)
-    made, texts = _compile._program.__wrapped__, {}
+    made, texts = _compile._new_program, {}
     if os.environ.get("COUNT"):
 
         @functools.cache

@@ -3,16 +3,16 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import is_traced
+from ._checks import is_raising, is_traced
 
 T = TypeVar("T")
 
@@ -34,18 +34,14 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
     and worth the whole optimisation; and it is dropped when many others were used since, with all
     that it holds. Within a program of the caller's it is a part of that one.
     """
-    nested = eqx.filter_jit(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> T:
-        if is_traced(args, kwargs):
-            return nested(*args, **kwargs)
-        leaves, structure = jax.tree.flatten((args, kwargs))
-        arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
-        others = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
+        key, arrays = _taken_apart((args, kwargs))
+        if is_traced(arrays):
+            return _part(function, key, ())(arrays)
         size = sum(np.size(array) for array in arrays if array is not None)
-        options = () if lasting else _options(size <= _SMALL)
-        program = _program(function, structure, others, options)
+        program = _program(function, key, () if lasting else _options(size <= _SMALL))
         if lasting and _PREPARING.get():
             program.lower(arrays).compile()
             shapes = program.eval_shape(arrays)
@@ -55,16 +51,38 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
     return call
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _program(function: Callable, structure: Hashable, others: tuple, options: tuple) -> Any:
+def _taken_apart(arguments: Any) -> tuple["_Key", list]:
+    """What programs are told apart by, and the arrays that they take."""
+    leaves, structure = jax.tree.flatten(arguments)
+    arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
+    others = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
+    # As dictionary keys 1, 1.0 and True are one.
+    return _Key(structure, others, tuple(map(type, others)), is_raising()), arrays
+
+
+class _Key(NamedTuple):
+    structure: Any
+    others: tuple
+    types: tuple
+    raising: bool
+
+
+def _new_program(function: Callable, key: _Key, options: tuple) -> Any:
     def run(arrays: list) -> Any:
-        pairs = zip(arrays, others, strict=True)
+        pairs = zip(arrays, key.others, strict=True)
         leaves = [array if other is _ARRAY else other for array, other in pairs]
-        args, kwargs = jax.tree.unflatten(structure, leaves)
+        args, kwargs = jax.tree.unflatten(key.structure, leaves)
         return function(*args, **kwargs)
 
-    run.__name__ = run.__qualname__ = function.__name__
+    run.__name__ = run.__qualname__ = getattr(function, "__name__", "run")
     return jax.jit(run, compiler_options=dict(options))
+
+
+_program = functools.lru_cache(maxsize=_KEPT)(_new_program)
+# Parts of the callers' programs, which `jax.grad` outside of `jit` compiles for themselves, without
+# the quick compilation; and the users' functions, which are traced and no more.
+_part = functools.lru_cache(maxsize=_KEPT // 8)(_new_program)
+_function = functools.lru_cache(maxsize=_KEPT)(_new_program)
 
 
 @functools.cache
@@ -116,7 +134,9 @@ def traced_once(function: Callable[..., T], *arguments: Any) -> T:
     """`function(*arguments)`; within a program a function of the user's runs once a shape."""
     if not is_traced(arguments):
         return function(*arguments)
-    return _traced(function, *arguments)
+    key, arrays = _taken_apart(((function, *arguments), {}))
+    return _function(_call, key, ())(arrays)
 
 
-_traced = eqx.filter_jit(lambda function, *arguments: function(*arguments))
+def _call(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)

@@ -19,7 +19,7 @@ from incentax import _compile
 @pytest.fixture
 def programs(monkeypatch):
     """The text of every program that runs, by the name of its function."""
-    made, texts, seen = _compile._program.__wrapped__, {}, set()
+    made, texts, seen = _compile._new_program, {}, set()
 
     @functools.cache
     def noted(function, *rest):
@@ -273,7 +273,7 @@ def _use(number):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="memory maps are counted there")
 def test_programs_of_problems_that_are_gone_are_given_back(monkeypatch):
-    kept = functools.lru_cache(maxsize=8)(_compile._program.__wrapped__)
+    kept = functools.lru_cache(maxsize=8)(_compile._new_program)
     monkeypatch.setattr(_compile, "_program", kept)
     _use(0)
     after_one = _maps()
