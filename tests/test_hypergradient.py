@@ -208,3 +208,27 @@ def test_wardrop_equilibrium_whose_link_flows_alone_are_unique():
     # One path's flow alone is not determined, and the residual says so.
     vague = ix.DesignProblem(game, lambda theta, x: x[0], ix.Box(jnp.zeros(2), 1.0))
     assert ix.hypergradient(vague, theta, x).residual > 0.1
+
+
+@pytest.mark.parametrize("solver", ["krylov", "auto", "dense"])
+def test_lanes_of_design_and_play_with_noise(solver):
+    """Of an aggregative game under `vmap` and `jit`, as in every run over seeds."""
+    instance = ix.problems.emission_tax(4)
+    scheme = ix.DesignAndPlay(
+        optax.sgd(0.01),
+        play_step=0.1,
+        feedback=ix.noise.Gaussian(0.5),
+        sensitivity=ix.Implicit(solver),
+    )
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        start = {"x0": instance.x0, "steps": 5, "key": key}
+        return ix.design(instance.problem, instance.theta0, scheme, **start).theta
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    alone = ix.design(
+        instance.problem, instance.theta0, scheme, x0=instance.x0, steps=5, key=keys[1]
+    )
+    np.testing.assert_allclose(run(keys)[1], alone.theta, rtol=1e-8)

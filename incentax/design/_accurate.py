@@ -237,7 +237,8 @@ def _history(rows: Any) -> History:
         inner_steps=none,
     )
     steps: Any = np.arange(1, len(rows) + 1, dtype=np.int32)
-    return jax.device_put(History(steps, rows[:, 0], nobody, info, None))
+    history = History(steps, rows[:, 0], nobody, info, None)
+    return history if is_traced(rows) else jax.device_put(history)
 
 
 def _best_of_starts(

@@ -265,6 +265,7 @@ class Implicit(AbstractSensitivity):
         # Restarts forget: as many directions as the bound allows are kept, up to 100.
         restart = min(right_side.size, self.max_iterations, 100)
         tol = self._tol(right_side.dtype)
+        right_side, start = _side_by_side(right_side, start)
         solution, _ = gmres(
             system,
             right_side,
@@ -297,10 +298,11 @@ class Implicit(AbstractSensitivity):
             refresh, lambda: system.inverse(start.size, start.dtype), lambda: memory.inverse
         )
         tol = self._tol(start.dtype)
+        left, guess = _side_by_side(left, inverse @ left)
         correction, _ = bicgstab(
             system,
             left,
-            inverse @ left,
+            guess,
             tol=tol,
             # The right side is at least as large as an accurate start, whose size is at hand.
             atol=tol * size,
@@ -308,6 +310,12 @@ class Implicit(AbstractSensitivity):
             M=lambda v: inverse @ v,
         )
         return Memory(start + correction, inverse)
+
+
+def _side_by_side(first: Array, second: Array) -> tuple[Array, Array]:
+    """The same two, their lanes under `vmap` along one axis, which JAX's solvers ask for."""
+    both = jnp.stack([first, second])
+    return both[0], both[1]
 
 
 def no_solution(dtype: jnp.dtype) -> float:
