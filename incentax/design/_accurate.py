@@ -19,7 +19,8 @@ from ._examine import Ending, examine
 from ._first_best import first_best
 from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
-from ._pieces import arrive, Walk, walk
+from ._pieces import Walk, walk
+from ._place import arrive
 from ._problem import DesignProblem
 from ._scheme import SchemeInfo
 from ._search import Search, search

@@ -9,7 +9,8 @@ from jaxtyping import Array, PyTree
 from .._results import ENDINGS, RESULTS
 from ._b_stationarity import decide, Descent, incentives_of
 from ._lower_level import LowerLevel
-from ._pieces import along, arrive, gradient_on, nearest, Place, unresolved
+from ._pieces import along, gradient_on, unresolved
+from ._place import arrive, nearest, Place
 from ._problem import DesignProblem
 
 # Up to this many incentives, strategies and constraints in all.

@@ -8,7 +8,6 @@ Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Meth
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,31 +16,15 @@ from jaxtyping import Array, Float
 
 from .._compile import compiled
 from ..sets import LinearConstraints
-from ._b_stationarity import decide, Descent, linearise
+from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
+from ._place import arrive, nearest, Place
 from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
 _PIECES, _LENGTHS = 60, 8
 # Pairs that are forced, times the square of the number of unknowns.
 _TRIALS, _LEAST_TRIALS = 8_000_000, 8
-
-
-@dataclass
-class Place:
-    """An incentive, its equilibrium with multipliers, and what is known of it to first order.
-
-    `at` is a [`Linearised`][] whose arrays are numpy's.
-    """
-
-    theta: np.ndarray
-    packed: np.ndarray
-    at: Any
-
-    @property
-    def objective(self) -> float:
-        """The designer's."""
-        return float(self.at.objective)
 
 
 @dataclass
@@ -54,12 +37,6 @@ class Walk:
     place: Place
     descent: Descent
     rows: list[tuple[float, float, float]]
-
-
-@compiled
-def _settled(level: LowerLevel, theta: Array, near: Array) -> tuple[Array, Array]:
-    point, value = level.settle(theta, near.reshape(level.x.shape))
-    return ravel_pytree(point)[0], value
 
 
 @compiled
@@ -77,26 +54,6 @@ def _bent(
         return level.value(both[:p], both[p:]) + conditions
 
     return jax.hessian(lagrangian)(both)
-
-
-def arrive(level: LowerLevel, theta: np.ndarray, near: np.ndarray) -> Place | None:
-    """The exact equilibrium at `theta` nearest to a strategy, if there is one that has slopes."""
-    flat = np.asarray(theta, level.x.dtype)
-    packed, value = _settled(level, flat, np.asarray(near, level.x.dtype))
-    if not np.isfinite(value):
-        return None
-    found = linearise(level, flat, packed)
-    at = jax.tree.map(lambda leaf: np.array(leaf, float if leaf.dtype != bool else bool), found)
-    # A strategy held at its bound does not move, whatever the slope there: that of a power at zero
-    # is infinite. Others need one.
-    size = level.x.size
-    held = np.concatenate([np.zeros(len(flat), bool), at.active[:size] & ~at.idle[:size]])
-    for slopes in (at.slope, at.slack_slopes, at.multiplier_slopes, at.missed_slopes):
-        part = slopes[..., : len(held)]
-        part[~np.isfinite(part) & held] = 0
-        if not np.isfinite(slopes).all():
-            return None
-    return Place(flat, np.asarray(packed), at)
 
 
 def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
@@ -386,16 +343,6 @@ def _least_quadratic(
     if not left[-1] > 1e-14:
         return np.zeros(len(gradient)), np.zeros(len(rows))
     return back @ (-left[:-1] / left[-1] - image), found / left[-1] / size
-
-
-def nearest(level: LowerLevel, theta: np.ndarray) -> np.ndarray:
-    """The nearest point of the incentive set."""
-    return np.asarray(_projected(level, np.asarray(theta, level.x.dtype)), float)
-
-
-@compiled
-def _projected(level: LowerLevel, theta: Array) -> Array:
-    return ravel_pytree(level.problem.incentive_set.project(level.unravel(theta)))[0]
 
 
 def _rounding(place: Place) -> float:
