@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from ._checks import warn
+from ._files import writable_folder
 
 
 def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
@@ -32,13 +33,10 @@ def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
     """
     if folder is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "incentax"
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        warn(f"`keep_programs(folder)`: programs are not kept, got {folder}: {error}")
+        folder = writable_folder(folder, "keep_programs(folder)")
+    except ValueError as error:
+        warn(f"{error}; programs are not kept")
         return None
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 T = TypeVar("T")
@@ -41,6 +42,17 @@ class _Message(str):
 def is_traced(*trees: PyTree) -> bool:
     """Whether any leaf is known only when the program runs."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
+_NOTHING_TRACED = get_opaque_trace_state(convention="nnx")
+
+
+def is_inside(*trees: PyTree) -> bool:
+    """Whether what these lead to is known only when the caller's own program runs.
+
+    Also where no leaf is traced: functions may hold what is.
+    """
+    return is_traced(*trees) or get_opaque_trace_state(convention="nnx") != _NOTHING_TRACED
 
 
 Received = ArrayLike | dict[str, ArrayLike]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import is_raising, is_traced
+from ._checks import is_inside, is_raising, is_traced
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> T:
         key, arrays = _taken_apart((args, kwargs))
-        if is_traced(arrays):
+        if is_inside(arrays):
             return _part(function, key, ())(arrays)
         size = sum(np.size(array) for array in arrays if array is not None)
         program = _program(function, key, () if lasting else _options(size <= _SMALL))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 
-def writable_folder(path: str | Path) -> Path:
+def writable_folder(path: str | os.PathLike, name: str = "--out") -> Path:
     """The folder, made if missing; `ValueError` when files cannot be written there."""
     folder = Path(path)
     try:
@@ -20,7 +20,7 @@ def writable_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise ValueError(
-            f"`--out` needs a folder that can be written, got {path}: {error}"
+            f"`{name}` needs a folder that can be written, got {path}: {error}"
         ) from None
     return folder
 

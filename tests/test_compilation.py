@@ -291,3 +291,40 @@ def test_150_problems_in_one_process():
         _use(number)
         most = max(most, _maps())
     assert most <= 20_000
+
+
+CAPTURING = {
+    "solve_equilibrium": lambda game, problem: ix.solve_equilibrium(game, T).x,
+    "hypergradient": lambda game, problem: ix.hypergradient(problem, T, X).value,
+    "gap": lambda game, problem: ix.gap(game, T, X),
+    "certify": lambda game, problem: ix.certify(problem, T, X).stationarity,
+    "design": lambda game, problem: ix.design(problem, T).x,
+    "design-and-play": lambda game, problem: (
+        _design(problem, ix.DesignAndPlay(optax.sgd(0.01), play_step=0.1)).theta
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [pytest.param(verb, marks=[pytest.mark.slow] * (verb == "certify")) for verb in CAPTURING],
+)
+def test_a_value_that_functions_have_captured(verb):
+    """Known outside of a program of the caller's, traced within it: the answer is the same."""
+
+    def answer(cost):
+        game = ix.Game(lambda theta, x: _operator(theta, x) + cost * x, GAME.strategy_set)
+        problem = ix.DesignProblem(game, _objective, PROBLEM.incentive_set)
+        return CAPTURING[verb](game, problem)
+
+    costs = jnp.array([0.3, 0.5])
+    known = jnp.stack([answer(cost) for cost in costs])
+    assert jnp.any(known[0] != known[1])
+    close = {"atol": 1e-7, "rtol": 0.0}
+    np.testing.assert_allclose(jax.jit(answer)(costs[0]), known[0], **close)
+    np.testing.assert_allclose(jax.vmap(answer)(costs), known, **close)
+    if verb not in ("design", "certify"):
+        slope = jax.grad(lambda cost: jnp.sum(answer(cost)))(costs[0])
+        step = 1e-5
+        ends = jnp.sum(answer(costs[0] + step)), jnp.sum(answer(costs[0] - step))
+        np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), atol=1e-6)

@@ -6,10 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, unknown, warn
+from .._checks import is_inside, is_traced, require_count, unknown, warn
 from .._compile import compiled
 from .._linear import one_after_another
 from ..equilibrium import known_entropic, largest_regret, NASH, natural_residual
@@ -64,7 +65,7 @@ def design_accurately(
     smooth = is_smoothable(problem, theta, x, entropic)
     curved = entropic is not True and unknowns(problem, theta, x) <= _CURVED
     solution = None
-    known = not is_traced(problem, theta, x, key)
+    known = not is_inside(problem, theta, x, key)
     walkable = known and is_judgeable(problem, theta, x, entropic)
     how = _How(steps, starts, smooth, curved, not walkable, entropic)
     if walkable:
@@ -275,7 +276,15 @@ def _best_ending(
         problem, theta, x, key = jax.tree.unflatten(structure, leaves)
         return _ended(problem, theta, x, key, how)
 
-    return one_after_another(one)(*leaves)
+    # Values that the user's functions have captured are arguments too.
+    program, shapes = jax.make_jaxpr(one, return_shape=True)(*leaves)
+
+    def with_captured(*arrays: Array) -> list[Array]:
+        given, captured = arrays[: len(leaves)], arrays[len(leaves) :]
+        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, captured))(*given)
+
+    found = one_after_another(with_captured)(*leaves, *program.consts)
+    return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
 
 def _ended(

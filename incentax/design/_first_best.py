@@ -1,6 +1,7 @@
 """A start from what would be best if agents obeyed: for problems too large for many starts."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -26,7 +27,7 @@ def first_best(
     """
     found = jax.tree.map(np.asarray, _obeyed(level, theta))
     x, force, pushed, low, high, equality, inequality, room, solved = found
-    if not solved:
+    if not (solved and np.isfinite(force).all() and np.isfinite(pushed).all()):
         return None
     scale = _CLOSE * (1 + np.abs(x).max(initial=0.0))
     eye, p = np.eye(x.size), len(theta)
@@ -63,7 +64,7 @@ def _obeyed(level: LowerLevel, theta: Float[Array, " p"]) -> tuple[Array, ...]:
         limits.equality.dense(flat.dtype),
         limits.inequality,
         limits.inequality_level - limits.inequality @ flat,
-        residual <= 1e-4 * (1 + abs(level.operator(theta, flat)).max()),
+        residual <= 1e-4 * (abs(slope(incentive, level.x)).max() + jnp.finfo(flat.dtype).tiny),
     )
 
 

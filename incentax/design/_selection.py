@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checks import is_traced
+from .._checks import is_inside
 from .._results import ENDINGS, RESULTS
 from ..equilibrium import draw_around, draw_strategies, natural_play, natural_residual
 from ._leaning import Branch, equilibria_from, examined, followed, played, projected
@@ -47,7 +47,7 @@ def design_selected(
     selected objective itself falls: at a jump, where the selected equilibrium is lost, it ends as
     close as halving gets.
     """
-    if is_traced(problem, theta, x):
+    if is_inside(problem, theta, x):
         raise ValueError(
             "`design(problem)` with a selection needs known values: how many equilibria there are "
             "decides what it does; call it outside of `jit` and `vmap`"

@@ -7,7 +7,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, unknown
+from .._checks import is_inside, is_traced, unknown
 from .._compile import compiled
 from .._results import b_stationarity, ENDINGS, RESULTS
 from .._tree import tree_norm
@@ -226,7 +226,7 @@ def certify(
         found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
     given_x = x if given else found.x
     entropic = known_entropic(game)
-    known = not is_traced(problem, theta, given_x, key)
+    known = not is_inside(problem, theta, given_x, key)
     proving = known and is_judgeable(problem, theta, found.x, entropic)
     certificate = _certify(problem, theta, given_x, found, key, None if proving else (entropic,))
     if proving:

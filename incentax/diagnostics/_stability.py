@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, require_positive
+from .._checks import is_inside, require_count, require_positive
 from .._compile import compiled
 from ..design import DesignProblem
 from ..equilibrium import other_equilibria, solve_equilibrium
@@ -154,7 +154,7 @@ def region(owner: str, problem: DesignProblem, theta: PyTree) -> tuple[PyTree, A
     """An incentive and a strategy in the middle of what is looked at, with all refusals."""
     if not isinstance(problem, DesignProblem):
         raise TypeError(f"`{owner}(problem)` needs a `DesignProblem`, got {problem!r}")
-    if is_traced(problem, theta):
+    if is_inside(problem, theta):
         raise ValueError(
             f"`{owner}(problem)` needs known values: what it finds decides what it looks at next; "
             "call it outside of `jit` and `vmap`"

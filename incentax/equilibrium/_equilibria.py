@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from .._checks import as_float, is_traced, require_count, require_positive
+from .._checks import as_float, is_inside, require_count, require_positive
 from .._compile import compiled
 from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
 from ..games import AbstractGame
@@ -124,7 +124,7 @@ def equilibria(
     """
     starts = require_count("equilibria", "starts", starts)
     require_positive("equilibria", "width", width)
-    if is_traced(theta, game):
+    if is_inside(theta, game):
         raise ValueError(
             "`equilibria(game, theta)` needs known values: it returns as many equilibria as it "
             "finds, which `jit` and `vmap` cannot; call it outside of them"
