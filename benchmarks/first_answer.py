@@ -3,7 +3,7 @@
     python first_answer.py [--cases ...] [--methods ...] [--repeat 3] [--out FILE]
 
 Every figure is of fresh processes, one after another: least CPU seconds of `--repeat` runs.
-"cold" compiles everything, "kept" finds its programs on disk (`ix.keep_programs`). Rivals solve the
+"cold" compiles everything, "kept" finds its programs on disk (`ix.enable_cache`). Rivals solve the
 firms alone, written for them by hand: SLSQP (scipy) with exact derivatives on the complementarity
 conditions, pympcc on pounce, NashOpt; those that are not installed are left out.
 """
@@ -71,7 +71,7 @@ def by_incentax(case: str, began: float) -> dict:
         lambda event, seconds, **_: stages.__setitem__(event, stages.get(event, 0) + seconds)
     )
     if os.environ.get("KEPT"):
-        ix.keep_programs(os.environ["KEPT"])
+        ix.enable_cache(os.environ["KEPT"])
     problem, theta0 = problem_of(case)
     made, texts = _compile._new_program, {}
     if os.environ.get("COUNT"):

@@ -17,6 +17,7 @@ import incentax.plots  # imported by those who draw alone
 PAGE = Path(__file__).parent / "api.md"
 SECTIONS = {
     "incentax": ix,
+    "incentax.assumptions": ix.assumptions,
     "incentax.diagnostics": ix.diagnostics,
     "incentax.graphs": ix.graphs,
     "incentax.noise": ix.noise,

@@ -4,10 +4,12 @@ A regulator sets `theta`, agents settle at an equilibrium `x*(theta)`, and the r
 `theta` whose equilibrium is best. The package is a house of floors, and a module imports only from
 lower ones: sets, schedules and noise (1); geometry and games (2); how agents move, `dynamics` (3);
 how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `theta` moves,
-`design` (6); `diagnostics`, `traffic` and ready `problems` (7); plots and the command line (8).
+`design` (6); evidence, `diagnostics`, what theorems ask, `assumptions`, and `traffic` (7); ready
+`problems` and `plots` (8); the sources' `experiments` (9); the command line (10).
 """
 
 from . import (
+    assumptions as assumptions,
     diagnostics as diagnostics,
     graphs as graphs,
     noise as noise,
@@ -16,10 +18,11 @@ from . import (
     smoothing as smoothing,
     traffic as traffic,
 )
-from ._cache import keep_programs as keep_programs
+from ._cache import enable_cache as enable_cache
 from ._checks import compiled_errors as compiled_errors
 from ._compile import prepare as prepare
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
+from .assumptions import diagnose as diagnose, Diagnosis as Diagnosis
 from .design import (
     design as design,
     DesignAndPlay as DesignAndPlay,
@@ -34,14 +37,13 @@ from .design import (
     regulate as regulate,
     RegulatedRun as RegulatedRun,
     RegulatorInfo as RegulatorInfo,
+    Run as Run,
     SchemeInfo as SchemeInfo,
     ZerothOrderRegulator as ZerothOrderRegulator,
 )
 from .diagnostics import (
     Certificate as Certificate,
     certify as certify,
-    diagnose as diagnose,
-    Diagnosis as Diagnosis,
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,
 )

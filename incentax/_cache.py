@@ -13,7 +13,7 @@ from ._checks import warn
 from ._files import writable_folder
 
 
-def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
+def enable_cache(folder: str | os.PathLike | None = None) -> Path | None:
     """Keeps compiled programs on disk, so that another process need not compile them again.
 
     Switches JAX's persistent compilation cache on for this process, for programs of every size.
@@ -29,12 +29,12 @@ def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
     !!! example
 
         >>> import incentax as ix, tempfile
-        >>> folder = ix.keep_programs(tempfile.mkdtemp())
+        >>> folder = ix.enable_cache(tempfile.mkdtemp())
     """
     if folder is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "incentax"
     try:
-        folder = writable_folder(folder, "keep_programs(folder)")
+        folder = writable_folder(folder, "enable_cache(folder)")
     except ValueError as error:
         warn(f"{error}; programs are not kept")
         return None
@@ -50,7 +50,7 @@ def keep_programs(folder: str | os.PathLike | None = None) -> Path | None:
     refused = [str(entry.message) for entry in told if "compilation cache" in str(entry.message)]
     if refused:
         _keep_in(None)
-        warn(f"`keep_programs(folder)`: this processor rejects stored programs: {refused[0]}")
+        warn(f"`enable_cache(folder)`: this processor rejects stored programs: {refused[0]}")
         return None
     _keep_in(str(folder))
     return folder

@@ -40,7 +40,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """JSON in which NaN and infinity are `null`."""
-    text = json.dumps(_plain(content), indent=2, allow_nan=False)
+    text = json.dumps(plain(content), indent=2, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -55,13 +55,14 @@ def write_npz(path: Path, arrays: dict[str, Any]) -> None:
     write_whole(path, lambda temporary: np.savez_compressed(temporary, allow_pickle=False, **plain))
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
+    """Lists, dictionaries and numbers that JSON knows; NaN and infinity are `None`."""
     if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [plain(value) for value in node]
     if isinstance(node, jax.Array | np.ndarray | np.generic):
-        return _plain(np.asarray(node).tolist())
+        return plain(np.asarray(node).tolist())
     if isinstance(node, float) and not np.isfinite(node):
         return None
     return node

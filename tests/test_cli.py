@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax import _files, figure1, toll_run
+from incentax import _files
 from incentax.cli import main
+from incentax.experiments import liu2022_figure1, ready_problem
 
-FAST = ["--paths", "2", "--steps", "60"]
+FAST = ["--set", "paths=2", "--steps", "60"]
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
         "share of the gap captured",
         "left to gain",
         "residual of play",
-        "seconds to compile",
+        "seconds to the first steps",
+        "The equilibrium is exact.",
     ):
         assert words in shown
     result = json.loads((folder / "result.json").read_text())
@@ -57,6 +60,7 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.iterdir()) == [
         "figure.png",
+        "report.html",
         "result.json",
         "result.npz",
     ]
@@ -64,7 +68,9 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
 
 @pytest.mark.slow
 def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
-    assert main(["run", "sioux-falls", "--out", str(folder), "--paths", "1", "--steps", "45"]) == 0
+    assert (
+        main(["run", "sioux-falls", "--out", str(folder), "--set", "paths=1", "--steps", "45"]) == 0
+    )
     assert json.loads((folder / "result.json").read_text())["gap_captured"] is None
     with np.load(folder / "result.npz") as arrays:
         assert arrays["step"].tolist() == list(range(1, 46))
@@ -74,12 +80,13 @@ def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
 @pytest.mark.slow
 def test_an_interrupted_run_is_certified_as_far_as_it_got():
     def interrupt(what, share):
-        if what == "design-and-play" and share > 0.3:
+        if what.endswith("steps") and 0.3 < share < 1:
             raise KeyboardInterrupt
 
     instance = ix.problems.second_best_tolls(eta=1.0, paths=2)
-    scheme = instance.schemes["design-and-play"]
-    run = toll_run.run_tolls(instance, scheme, steps=60, seeds=1, report=interrupt)
+    run = ready_problem.run(
+        instance, "design-and-play", steps=60, seeds=1, starts=None, report=interrupt
+    )
     done = int(run.arrays["step"][-1])
     assert 0 < done < 60
     assert run.summary["result"] == f"interrupted after step {done} of 60"
@@ -96,9 +103,9 @@ def test_figure1(folder, capsys, monkeypatch):
         ("D, product form", "D", ix.EntropicProduct(), 20.0),
         ("D, logarithm", "D", ix.Entropic(), 20.0),
     )
-    monkeypatch.setattr(figure1, "CURVES", curves)
-    arguments = ["reproduce", "figure1", "--out", str(folder), "--seeds", "2", *FAST]
-    assert main(arguments) == 0
+    monkeypatch.setattr(liu2022_figure1, "CURVES", curves)
+    arguments = ["reproduce", "figure1", "--out", str(folder), "--seeds", "2", "--paths", "2"]
+    assert main([*arguments, "--steps", "60"]) == 0
     content = json.loads((folder / "figure1.json").read_text())
     assert (folder / "figure1.png").read_bytes().startswith(b"\x89PNG")
     settings = content["settings"]
@@ -116,20 +123,25 @@ def test_figure1(folder, capsys, monkeypatch):
     ("arguments", "words"),
     [
         (["run", "atlantis"], "sioux-falls"),
-        (["run", "sioux-falls", "--eta", "-1"], "got -1"),
-        (["run", "sioux-falls", "--steps", "abc"], "whole number >= 1, got abc"),
+        (["run", "sioux-falls", "--set", "eta=-1"], "got -1"),
+        (["run", "sioux-falls", "--set", "eta"], "key=value, got eta"),
+        (["run", "sioux-falls", "--set", "tax=1"], "(eta, paths, max_toll, setting, noise)"),
+        (["run", "coordination", "--set", "tax=1"], "(none), got tax"),
+        (["run", "sioux-falls", "--steps", "abc"], "abc"),
         (["run", "sioux-falls", "--steps", "0"], "got 0"),
         (["run", "sioux-falls", "--seeds", "0"], "got 0"),
-        (["run", "sioux-falls", "--noise", "-2"], "got -2"),
-        (["run", "sioux-falls", "--setting", "E"], "'E'"),
+        (["run", "sioux-falls", "--set", "noise=-2"], "got -2"),
+        (["run", "sioux-falls", "--set", "setting=E"], "'E'"),
+        (["run", "sioux-falls", "--scheme", "best"], "accurate, design-and-play, got best"),
+        (["run", "nowhere.py:problem"], "there is none at nowhere.py"),
         (["reproduce", "figure9"], "figure1"),
+        (["reproduce", "rates", "--steps", "50"], "steps >= 100, got 50"),
+        (["certify", "nowhere"], "without result.json"),
         (["fly"], "fly"),
     ],
 )
 def test_wrong_arguments(arguments, words, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
+    assert main(arguments) == 2
     assert words in capsys.readouterr().err
 
 
@@ -158,7 +170,7 @@ def test_a_half_written_file_never_replaces_a_good_one(tmp_path):
 def test_missing_extras_are_told(tmp_path):
     """In an interpreter where matplotlib and rich cannot be imported."""
     program = (
-        "import sys; sys.modules['matplotlib'] = None; sys.modules['rich'] = None\n"
+        "import sys; sys.modules['matplotlib'] = None; sys.modules['cyclopts'] = None\n"
         "from incentax.cli import main\n"
         f"sys.exit(main(['run', 'sioux-falls', '--out', {str(tmp_path)!r}]))"
     )
@@ -166,7 +178,7 @@ def test_missing_extras_are_told(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert 'pip install "incentax[plot]"' in done.stderr
+    assert 'pip install "incentax[cli]"' in done.stderr
 
 
 def test_importing_the_library_loads_nothing_heavy():
@@ -180,8 +192,8 @@ def test_importing_the_library_loads_nothing_heavy():
 
 @pytest.mark.slow
 def test_rates(folder, capsys):
-    arguments = ["reproduce", "rates", "--out", str(folder), "--rate-seeds", "4"]
-    assert main([*arguments, "--rate-steps", "1000"]) == 0
+    arguments = ["reproduce", "rates", "--out", str(folder), "--seeds", "4"]
+    assert main([*arguments, "--steps", "1000"]) == 0
     written = json.loads((folder / "rates.json").read_text())
     assert (folder / "rates.png").read_bytes().startswith(b"\x89PNG")
     first = written["design_and_play"]["Algorithm 1, emission tax"]
@@ -189,4 +201,103 @@ def test_rates(folder, capsys):
     assert len(first["upper"]["mean"]) == len(first["step"])
     assert "Partial information" in written["findings"][-1]
     assert "Algorithm 1" in capsys.readouterr().out
-    assert main([*arguments, "--rate-steps", "50"]) == 2
+
+
+OWN = """
+import incentax as ix
+import jax.numpy as jnp
+
+game = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0 + jnp.zeros(2)))
+problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Box(jnp.zeros(2), 2.0))
+number = 3
+
+
+def scaled(goal=3.0):
+    def objective(theta, x):
+        return jnp.sum((x - goal) ** 2)
+
+    return ix.DesignProblem(game, objective, ix.Box(jnp.zeros(2), 2.0))
+"""
+
+
+def test_a_problem_of_ones_own(tmp_path, capsys):
+    file, folder = tmp_path / "own.py", tmp_path / "out"
+    file.write_text(OWN)
+    assert main(["run", f"{file}:problem", "--out", str(folder)]) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["incentive"] == pytest.approx([2.0, 2.0])
+    assert result["objective"]["reached"] == pytest.approx(2.0)
+    assert result["scheme"] == "accurate"
+    capsys.readouterr()
+    assert main(["certify", str(folder)]) == 0
+    assert "stationary" in capsys.readouterr().out
+    # Results of another problem are not replaced unasked.
+    other = ["run", f"{file}:scaled", "--set", "goal=1", "--out", str(folder)]
+    assert main(other) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main([*other, "--force"]) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["set"] == {"goal": 1}
+    assert result["incentive"] == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert main(["diagnose", f"{file}:scaled"]) == 0
+    assert "strong" in capsys.readouterr().out
+
+
+def test_a_file_that_has_no_such_problem(tmp_path, capsys):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    for name, words in (("tax", "(problem), got tax"), ("number", "a int")):
+        assert main(["run", f"{file}:{name}"]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["run", f"{file}:problem", "--set", "goal=1"]) == 2
+    assert "`--set` needs a function" in capsys.readouterr().err
+    file.write_text("def broken():\n    return 1 / 0\n\n\nbroken()\n")
+    assert main(["run", f"{file}:problem"]) == 2
+    told = capsys.readouterr().err
+    assert "in broken" in told
+    assert "_chosen" not in told
+    assert told.splitlines()[-1].endswith("own.py raised ZeroDivisionError: division by zero")
+
+
+def test_an_interrupt_while_compiling_ends_in_a_sentence(folder, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ready_problem, "run", interrupted)
+    assert main(["run", "coordination", "--out", str(folder)]) == 130
+    assert "interrupted before" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ix.problems.READY)
+def test_every_ready_problem_runs(name, folder):
+    assert main(["run", name, "--out", str(folder)]) == 0
+    result = json.loads((folder / "result.json").read_text())
+    assert result["result"] == "successful"
+    assert result["certificate"]["equilibrium_residual"] < 1e-6
+    assert result["objective"]["reached"] <= result["objective"]["at_start"]
+    assert result.get("left_to_gain", 0) < 1e-3
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
+def test_the_report_opens_in_a_browser(folder, tmp_path):
+    assert main(["run", "coordination", "--out", str(folder)]) == 0
+    quiet = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+    page = subprocess.run(
+        [
+            "chromium",
+            *quiet.split(),
+            f"--user-data-dir={tmp_path / 'browser'}",
+            f"--screenshot={tmp_path / 'page.png'}",
+            "--window-size=1000,1600",
+            "--dump-dom",
+            (folder / "report.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    for words in ("Verdict", "The equilibrium is exact.", "data:image/png;base64", "Environment"):
+        assert words in page.stdout
+    assert "http://" not in page.stdout.replace("http://www.w3.org", "")

@@ -223,7 +223,7 @@ misses = []
 jax.monitoring.register_event_listener(
     lambda event, **_: misses.append(event) if event.endswith("cache_misses") else None)
 jax.config.update("jax_enable_x64", True)
-print(ix.keep_programs(sys.argv[1]))
+print(ix.enable_cache(sys.argv[1]))
 game = ix.Game(lambda t, x: x - t, ix.Box(jnp.zeros(2), 8.0))
 problem = ix.DesignProblem(game, lambda t, x: ((x - 1) ** 2).sum(), ix.Box(0.0, jnp.full(2, 2.0)))
 misses.clear()

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import incentax as ix
-from incentax.design._smoothed import evaluate_smoothed, start_point
+from incentax.design.accurate._smoothed import evaluate_smoothed, start_point
 
 from .problems import BANK, emission_tax_free
 

@@ -63,7 +63,7 @@ def test_no_message_names_an_argument_that_is_not_there():
     game = ix.Game(lambda t, x: x[:, None] * jnp.ones(2), ix.Reals())
     problem = ix.DesignProblem(game, lambda t, x: jnp.sum(x**2), ix.Box(jnp.zeros(1), 1.0))
     rule = r"` needs a strategy set that has a shape"
-    some = ix.diagnostics
+    some = ix.assumptions
     verbs = [some.design_constants, some.regulator_constants, some.strong_monotonicity]
     for verb in (ix.diagnose, some.strong_stability, *verbs):
         with pytest.raises(ValueError, match=verb.__name__ + rule):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax import rates
-from incentax.rates import _report
+from incentax.experiments import _rates_measured as rates, liu2022_rates
 
 
 def test_fitted_rates_and_what_they_refuse():
@@ -53,7 +52,7 @@ def test_algorithm_2_falls_like_its_step_sizes():
 def test_without_strong_stability_gaps_grow():
     problem, best = rates.planted([[0.0, 1.0], [-1.0, 0.0]], 2, 1.0)
     sizes = ix.schedules.theorem_5_4(1.0, 0.3)
-    assert ix.diagnostics.strong_stability(problem).verdict == "fails"
+    assert ix.assumptions.strong_stability(problem).verdict == "fails"
     _, gaps, fits = rates.measure(problem, jnp.zeros(2), best, sizes, steps=3000, seeds=20)
     assert fits["lower"].low > 0
     assert gaps["upper"][:, -1].mean() > gaps["upper"][:, 0].mean()
@@ -90,13 +89,15 @@ def test_seeking_contracts_at_least_as_fast_as_its_bound():
 
 def test_verdicts_carry_the_band_and_what_it_excludes():
     fit = ix.diagnostics.RateFit(*map(jnp.asarray, (-0.44, 1.0, -0.47, -0.40)))
-    words = _report._findings({}, {"exact": (np.arange(1), np.ones((1, 1)), fit)}, _NO_SEEKING)
+    words = liu2022_rates._findings(
+        {}, {"exact": (np.arange(1), np.ones((1, 1)), fit)}, _NO_SEEKING
+    )
     assert words == [
         "Regulator, exact: -0.44 [-0.47, -0.40] against -0.50 stated: more slowly than stated, "
         "which the band excludes."
     ]
-    assert _report._against(fit, -0.45) == "as stated"
-    assert _report._against(fit, -0.25) == "faster than stated, which the band excludes"
+    assert liu2022_rates._against(fit, -0.45) == "as stated"
+    assert liu2022_rates._against(fit, -0.25) == "faster than stated, which the band excludes"
 
 
 _NO_SEEKING = {"iterations_bound": np.full(1, np.inf), "iterations_seen": np.full(1, np.inf)}

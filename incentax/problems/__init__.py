@@ -3,6 +3,7 @@ from ._duopoly import regulated_duopoly as regulated_duopoly
 from ._emission_tax import emission_tax as emission_tax
 from ._instance import Instance as Instance
 from ._planted import planted_choice as planted_choice
+from ._ready import READY as READY, Ready as Ready
 from ._several import (
     chicken as chicken,
     coordination as coordination,

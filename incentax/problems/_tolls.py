@@ -75,4 +75,5 @@ def second_best_tolls(
         x0=game.strategy_set.centre(),
         schemes={"design-and-play": scheme},
         description="second-best tolls on 20 links of Sioux Falls, logit route choice",
+        network=network,
     )

@@ -151,6 +151,11 @@ class RoutingGame(AbstractGame):
         return QuantalResponse(AggregativeGame(self.costs, self.flows, self.simplex), self.eta)
 
     @property
+    def tolled_links(self) -> Int[Array, " tolled"]:
+        """Links that carry a toll, in the order of `theta`; rows of the network, from 0."""
+        return self.costs.tolled_links
+
+    @property
     def strategy_set(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.simplex
 

@@ -1,0 +1,214 @@
+"""The commands and their options."""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from .. import plots
+from .._files import writable_folder, write_json, write_npz, write_text
+from ..assumptions import diagnose as diagnose_problem
+from ..diagnostics import certify as certify_design
+from ..experiments import Experiment, EXPERIMENTS, ready_problem
+from ..problems import READY
+from ._chosen import Chosen, chosen, kept
+from ._folder import environment, folder_for, read_result
+from ._html import page
+from ._show import console, progress, show, show_table
+
+app = App(
+    name="incentax",
+    help="Incentive design for games, with a certificate. `--no-cache` before or after any command "
+    "neither reads nor keeps compiled programs in the user's cache folder.",
+    help_format="plaintext",
+    version=importlib.metadata.version("incentax"),
+    suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(consume_multiple=True, negative=()),
+)
+app.register_install_completion_command()
+
+Settings = Annotated[tuple[str, ...], Parameter(name="--set")]
+
+
+@app.command(name="list")
+def list_all() -> int:
+    """What can be run and reproduced, with each problem's own arguments."""
+    rows = [
+        (f"incentax run {name}", ready.about, ", ".join(kept(ready.make)))
+        for name, ready in READY.items()
+    ]
+    rows += [
+        (f"incentax reproduce {name}", experiment.about, "")
+        for name, experiment in EXPERIMENTS.items()
+    ]
+    show_table("incentax", ("command", "what it does", "--set"), rows)
+    return 0
+
+
+@app.command
+def run(
+    problem: str,
+    *,
+    scheme: str | None = None,
+    steps: int | None = None,
+    seeds: int = 1,
+    starts: int | None = None,
+    set_: Settings = (),
+    out: Path | None = None,
+    force: bool = False,
+) -> int:
+    """Solve a ready problem or one of your own, and write results, certificate, figure and report.
+
+    Parameters
+    ----------
+    problem
+        A name that `incentax list` shows, or FILE.py:NAME, where NAME is an `Instance`, a
+        `DesignProblem`, or a function that returns one.
+    scheme
+        "accurate", or one of the problem's own schemes; its best one when left out.
+    steps
+        Steps of the scheme; what the problem needs when left out.
+    seeds
+        Runs side by side, for schemes with noise.
+    starts
+        Starts of the accurate designer.
+    set_
+        key=value, an argument of the problem's own; may be given several times.
+    out
+        Folder of the results; results/NAME when left out.
+    force
+        Replace results of another problem.
+    """
+    picked = chosen(problem, set_)
+    scheme, steps = scheme or picked.scheme, picked.steps if steps is None else steps
+    _require_counts({"--steps": steps, "--seeds": seeds, "--starts": starts})
+    ready_problem.scheme_named(picked.instance, scheme)
+    folder = folder_for(out or Path("results") / picked.folder, picked, force)
+    plots.new_figure(1, 1)  # a missing extra is told before the work, not after it
+    console().print(f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps.")
+    with progress() as report:
+        outcome = ready_problem.run(
+            picked.instance, scheme, steps=steps, seeds=seeds, starts=starts, report=report
+        )
+    return _write_run(folder, picked, outcome)
+
+
+def _require_counts(counts: dict[str, int | None]) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"`{name}` needs a whole number >= 1, got {count}")
+
+
+def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> int:
+    figure = ready_problem.draw(picked.instance, outcome)
+    tables, words = ready_problem.tables(outcome), ready_problem.words(outcome)
+    summary = {**picked.as_dict(), **outcome.summary, "environment": environment()}
+    write_npz(folder / "result.npz", outcome.arrays)
+    plots.save(figure, folder / "figure.png")
+    title = f"{picked.instance.description}: {outcome.summary['scheme']}"
+    shown = page(title, words, tables, folder / "figure.png", summary)
+    write_text(folder / "report.html", shown)
+    write_json(folder / "result.json", summary)
+    show(tables, words)
+    console().print(f"Wrote result.json, result.npz, figure.png and report.html to {folder}")
+    if outcome.summary["result"] == "successful":
+        return 0
+    raise_told(outcome.summary["result"])
+    return 1
+
+
+def raise_told(sentence: str) -> None:
+    """On standard error."""
+    console(stderr=True).print(f"incentax: {sentence}", highlight=False)
+
+
+reproduce = App(
+    name="reproduce",
+    help="Repeat an experiment of the literature: writes NAME.json, NAME.md, NAME.png and "
+    "NAME.html.",
+    help_format="plaintext",
+)
+app.command(reproduce)
+
+
+def _reproduce(name: str, experiment: Experiment, options: Any, out: Path) -> int:
+    folder = writable_folder(out)
+    plots.new_figure(1, 1)
+    with progress() as report:
+        outcome = experiment.run(options, report)
+    tables, words = experiment.tables(outcome), experiment.words(outcome)
+    chosen_options = dataclasses.asdict(options)
+    content = {"options": chosen_options, "environment": environment(), **outcome.summary}
+    plots.save(experiment.draw(outcome), folder / f"{name}.png")
+    write_text(folder / f"{name}.md", "\n".join(table.as_markdown() for table in tables))
+    shown = page(experiment.about, words, tables, folder / f"{name}.png", content)
+    write_text(folder / f"{name}.html", shown)
+    write_json(folder / f"{name}.json", content)
+    show(tables, words)
+    console().print(f"Wrote {name}.json, {name}.md, {name}.png and {name}.html to {folder}")
+    return 0
+
+
+def _command(name: str, experiment: Experiment) -> Callable[..., int]:
+    """`incentax reproduce NAME`, with the options of the experiment as its own."""
+
+    defaults = experiment.options()
+
+    def reproduce_one(options: Any = defaults, *, out: Path = Path("results")) -> int:
+        return _reproduce(name, experiment, options, out)
+
+    reproduce_one.__annotations__["options"] = Annotated[experiment.options, Parameter(name="*")]
+    reproduce_one.__doc__ = experiment.about
+    return reproduce_one
+
+
+for _name, _experiment in EXPERIMENTS.items():
+    reproduce.command(_command(_name, _experiment), name=_name)
+
+
+@reproduce.command(name="all")
+def reproduce_all(*, out: Path = Path("results")) -> int:
+    """All of them, as each is by default."""
+    for name, experiment in EXPERIMENTS.items():
+        _reproduce(name, experiment, experiment.options(), out)
+    return 0
+
+
+@app.command
+def certify(folder: Path) -> int:
+    """Recompute the certificate of a run's incentives and strategies, from its folder alone.
+
+    Parameters
+    ----------
+    folder
+        What `incentax run --out` wrote.
+    """
+    content, arrays = read_result(folder)
+    picked = chosen(content["name"], tuple(f"{k}={v}" for k, v in content["set"].items()))
+    theta, x = picked.unravel(arrays["theta"]), arrays["x"]
+    certificate = certify_design(picked.instance.problem, theta, picked.instance.x0 * 0 + x)
+    console().print(str(certificate), highlight=False)
+    reported, again = content["objective"]["reached"], float(certificate.objective)
+    differs = abs(again - reported) > 1e-6 * max(abs(reported), abs(again))
+    if differs:
+        raise_told(f"the objective is {again:.10g}, and result.json says {reported:.10g}")
+    return int(differs)
+
+
+@app.command
+def diagnose(problem: str, *, set_: Settings = ()) -> int:
+    """Which assumptions of the theorems hold for a problem.
+
+    Parameters
+    ----------
+    problem
+        As for `incentax run`.
+    set_
+        key=value, an argument of the problem's own; may be given several times.
+    """
+    picked = chosen(problem, set_)
+    console().print(str(diagnose_problem(picked.instance.problem)), highlight=False)
+    return 0

@@ -1,0 +1,55 @@
+"""Entry point of the command `incentax`."""
+
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from .._cache import enable_cache
+
+# Of a process that an interrupt has ended.
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status.
+
+    0 when all went well, 1 for a run that broke off, 2 for a wrong argument or a missing optional
+    package, 130 after an interrupt; whatever is not 0 is told in a sentence on standard error.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    cached = "--no-cache" not in tokens
+    tokens = [token for token in tokens if token != "--no-cache"]
+    try:
+        from cyclopts import CycloptsError  # noqa: PLC0415
+
+        from ._commands import app  # noqa: PLC0415
+    except ImportError:
+        return _told('the command line needs an extra: pip install "incentax[cli]"', 2)
+    jax.config.update("jax_enable_x64", True)
+    if cached:
+        enable_cache()
+    try:
+        result = app(
+            tokens,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _told(f"{error}", 2)
+    except (ValueError, TypeError, ImportError) as error:
+        return _told(f"{error}", 2)
+    except KeyboardInterrupt:
+        return _told("interrupted before there was anything to write", _INTERRUPTED)
+    return result or 0
+
+
+def _told(sentence: str, status: int) -> int:
+    sys.stderr.write(f"incentax: {sentence}\n")
+    return status
+
+
+def entry() -> None:
+    """What the installed command calls."""
+    sys.exit(main())

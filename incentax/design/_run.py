@@ -1,0 +1,324 @@
+"""A run of a scheme: one compiled scan of its steps, at once or in parts."""
+
+from collections.abc import Callable
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from .._checks import require_count, unknown
+from .._compile import compiled
+from .._results import ENDINGS, RESULTS
+from .._tree import as_pytree_function, tree_finite, tree_where
+from ..equilibrium import natural_residual
+from ._problem import DesignProblem
+from ._scheme import AbstractInfo, AbstractScheme, AbstractSchemeState
+from ._solution import DesignSolution, History, raise_unless_designed
+
+
+class Record(eqx.Module):
+    """What the history keeps: every `every`-th step, and `observe(theta, x)` if given.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> ix.Record(every=10, observe=lambda theta, x: theta).every
+        10
+    """
+
+    every: int = eqx.field(static=True)
+    observe: Callable[[PyTree, Array], PyTree]
+
+    def __init__(self, every: int = 1, observe: Callable[[PyTree, Array], PyTree] | None = None):
+        self.every = require_count("Record", "every", every)
+        self.observe = as_pytree_function(_nothing if observe is None else observe)
+
+
+class Progress(eqx.Module):
+    """A run between two chunks: the scheme's state, steps done, and how it stands."""
+
+    state: AbstractSchemeState
+    steps: Int[Array, ""]
+    result: RESULTS
+
+
+class Run(eqx.Module):
+    """A run of a scheme that is stepped by hand: looked at, gone on with, finished.
+
+    `run.advance(steps)` returns the run so many steps later; its steps are those of
+    [`design`][], which is `Run(...).advance(steps).solution()`. However a run is cut into parts, it
+    takes the same steps, for step `k` draws from `jax.random.fold_in(key, k)`. Parts of the same
+    length share one compilation.
+
+    Many runs side by side are one under `eqx.filter_vmap`.
+
+    **Arguments:** those of [`design`][]: `problem`, `theta0`, `scheme`, `x0`, `key`, `record`.
+
+    - `.theta`, `.x`: where it stands. `.steps`: how many were taken, fewer than asked for where it
+      broke off. `.result`: `RESULTS.successful` while all is finite.
+    - `.history`: a row every `record` steps, and at the end of every part.
+
+    **Raises** what [`design`][] raises for a wrong argument.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp, optax
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
+        >>> scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
+        >>> run = ix.Run(problem, jnp.zeros(1), scheme, record=50)
+        >>> while jnp.abs(run.x - 3) > 1e-6:
+        ...     run = run.advance(50)
+        >>> int(run.steps), run.history.step.tolist(), run.solution().theta.round(4).tolist()
+        (100, [50, 100], [3.0])
+    """
+
+    problem: DesignProblem
+    scheme: AbstractScheme
+    key: PRNGKeyArray | None
+    record: Record
+    progress: Progress
+    # A number and no array: the same in all lanes of a `vmap`, a scheme skips work in all at once.
+    count: int
+    parts: tuple[History, ...]
+
+    def __init__(
+        self,
+        problem: DesignProblem,
+        theta0: PyTree,
+        scheme: AbstractScheme,
+        *,
+        x0: Array | None = None,
+        key: PRNGKeyArray | None = None,
+        record: int | Record | None = None,
+    ):
+        self.progress = start("Run", problem, theta0, scheme, x0=x0, key=key)
+        self.problem, self.scheme, self.key = problem, scheme, key
+        self.record, self.count, self.parts = as_record(record), 0, ()
+
+    def advance(self, steps: int) -> "Run":
+        """The run `steps` steps later; one that broke off stays where it was."""
+        steps = require_count("Run.advance", "steps", steps)
+        rows = -(-steps // self.record.every)
+        span = (jnp.int32(self.count), jnp.int32(self.count + steps))
+        game = (self.problem, self.scheme, self.progress, self.key)
+        progress, history = advance(*game, self.record, rows, span)
+        changed = (progress, self.count + steps, (*self.parts, history))
+        return eqx.tree_at(lambda run: (run.progress, run.count, run.parts), self, changed)
+
+    def solution(self, *, throw: bool = True) -> DesignSolution:
+        """What the run has found so far; [`DesignFailure`][] when it broke off and `throw`."""
+        return finish(self.problem, self.scheme, self.progress, self.history, throw, self.key)
+
+    @property
+    def theta(self) -> PyTree:
+        """The incentive where it stands."""
+        return self.progress.state.theta
+
+    @property
+    def x(self) -> Array:
+        """The strategies where they stand."""
+        return self.scheme.strategy(self.problem, self.progress.state)
+
+    @property
+    def steps(self) -> Int[Array, ""]:
+        """Number of steps taken."""
+        return self.progress.steps
+
+    @property
+    def result(self) -> RESULTS:
+        """Whether all was finite so far."""
+        return self.progress.result
+
+    @property
+    def history(self) -> History:
+        """A row every `record` steps so far. Raises `ValueError` before the first step."""
+        if not self.parts:
+            raise ValueError(
+                "`Run.history` needs a step, got 0 of them: `run.advance(steps)` first"
+            )
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.parts)
+
+
+def start(
+    owner: str,
+    problem: DesignProblem,
+    theta0: PyTree,
+    scheme: AbstractScheme,
+    *,
+    x0: Array | None,
+    key: PRNGKeyArray | None,
+) -> Progress:
+    """A run before its first step; all that can be refused is refused here."""
+    if not isinstance(problem, DesignProblem):
+        raise TypeError(f"`{owner}(problem)` needs a `DesignProblem`, got {problem!r}")
+    if not isinstance(scheme, AbstractScheme):
+        raise TypeError(f"`{owner}(scheme)` needs a scheme, got {scheme!r}")
+    if problem.selection not in (None, "play"):
+        raise ValueError(
+            f"`{owner}(scheme)` needs a problem without a selection, or with 'play': a scheme's "
+            f"agents go where play leads, got selection={problem.selection!r}"
+        )
+    if scheme.needs_key and key is None:
+        raise ValueError(f"`{owner}(key=...)` needs a key for a scheme with noise, got None")
+    theta, x = problem.at_door(owner, ("theta0", "x0"), theta0, x0)
+    scheme.check(problem, theta, x)
+    return _start(problem, theta, scheme, x)
+
+
+@compiled
+def _start(problem: DesignProblem, theta: PyTree, scheme: AbstractScheme, x: Array) -> Progress:
+    finite = tree_finite((problem.game.operator(theta, x), problem.objective(theta, x)))
+    result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite_start)
+    return Progress(scheme.init(problem, theta, x), jnp.int32(0), result)
+
+
+@partial(compiled, lasting=True)
+def advance(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    key: PRNGKeyArray | None,
+    record: Record,
+    rows: int,
+    span: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[Progress, History]:
+    """Steps `span[0]` to `span[1]` (excluded), as many of them as `rows` rows hold.
+
+    Steps are counted outside the carried state: a count that is the same in all lanes of a `vmap`
+    lets a scheme skip work in all of them at once.
+    """
+    first, last = span
+    # A step's figures have the shape of the scheme's info, whatever scheme it is.
+    blank = jax.tree.map(
+        lambda shape: jnp.zeros(shape.shape, shape.dtype),
+        jax.eval_shape(lambda p: _step(problem, scheme, p, first, key)[1], progress),
+    )
+
+    def one_step(carry, count):
+        progress, info = carry
+        state, reached_info = _step(problem, scheme, progress, count, key)
+        running = (progress.result == RESULTS.successful) & (count < last)
+        theta, x = state.theta, scheme.strategy(problem, state)
+        # The figures of the step tell what a projection on bounds would hide. What overflows
+        # first is named: play, then the objective there, then the incentive that follows it.
+        finite_x = tree_finite((x, reached_info.largest_cost))
+        finite_objective = tree_finite((reached_info.objective, reached_info.gradient))
+        finite_theta = tree_finite(theta)
+        verdict = RESULTS.where(
+            finite_x,
+            RESULTS.where(
+                finite_objective,
+                RESULTS.where(finite_theta, RESULTS.successful, RESULTS.nonfinite_design),
+                RESULTS.nonfinite_objective,
+            ),
+            RESULTS.nonfinite_play,
+        )
+        moved = running & finite_x & finite_objective & finite_theta
+        progress = Progress(
+            state=scheme.keep(moved, state, progress.state),
+            steps=jnp.where(moved, count + 1, progress.steps),
+            result=RESULTS.where(running, verdict, progress.result),
+        )
+        return (progress, tree_where(moved, reached_info, info)), None
+
+    def one_row(before, counts):
+        (progress, info), _ = jax.lax.scan(one_step, (before, blank), counts)
+        theta, x = progress.state.theta, scheme.strategy(problem, progress.state)
+        row = History(
+            step=progress.steps,
+            objective=problem.objective(theta, x),
+            residual=natural_residual(problem.game, theta, x),
+            info=info,
+            observed=record.observe(theta, x),
+        )
+        # The row in which a run breaks off shows its last finite step, if it has one.
+        alive = progress.steps > before.steps
+        blanked = jax.tree.map(
+            lambda leaf: jnp.where(alive, leaf, jnp.nan) if eqx.is_inexact_array(leaf) else leaf,
+            row,
+        )
+        return progress, blanked
+
+    counts = first + jnp.arange(rows * record.every, dtype=first.dtype)
+    return jax.lax.scan(one_row, progress, counts.reshape(rows, record.every))
+
+
+def _step(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    count: Int[Array, ""],
+    key: PRNGKeyArray | None,
+) -> tuple[AbstractSchemeState, AbstractInfo]:
+    step_key = None if key is None else jax.random.fold_in(key, count)
+    return scheme.step(problem, progress.state, count, step_key)
+
+
+def finish(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    history: History,
+    throw: bool,
+    key: PRNGKeyArray | None = None,
+) -> DesignSolution:
+    """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
+    solution = _finish(problem, scheme, progress, history)
+    solution = eqx.tree_at(lambda s: s.stationarity, solution, unknown(solution.objective))
+
+    def explain() -> str:
+        step_key = None if key is None else jax.random.fold_in(key, progress.steps)
+        return scheme.explain(problem, progress.state, progress.steps, step_key)
+
+    return raise_unless_designed(solution, throw, explain)
+
+
+@compiled
+def _finish(
+    problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
+) -> DesignSolution:
+    state = scheme.conclude(problem, progress.state, progress.steps)
+    theta, x = state.theta, scheme.strategy(problem, state)
+    objective, residual = problem.objective(theta, x), natural_residual(problem.game, theta, x)
+    # The user's functions may fail at the very last pair.
+    verdict = RESULTS.where(
+        jnp.isfinite(residual),
+        RESULTS.where(jnp.isfinite(objective), RESULTS.successful, RESULTS.nonfinite_objective),
+        RESULTS.nonfinite_play,
+    )
+    verdict = RESULTS.where(_never_moved(history), RESULTS.never_moved, verdict)
+    ended = progress.result == RESULTS.successful
+    return DesignSolution(
+        theta=theta,
+        x=x,
+        objective=objective,
+        residual=residual,
+        steps=progress.steps,
+        history=history,
+        stationarity=objective,
+        ending=ENDINGS.not_examined,
+        result=RESULTS.where(ended, verdict, progress.result),
+    )
+
+
+def _never_moved(history: History) -> Array:
+    """Whether no recorded step moved the incentive, for want of a two-sided derivative."""
+    degenerate = getattr(history.info, "degenerate", None)
+    if degenerate is None or not len(history.step):
+        return jnp.asarray(False)
+    return jnp.all(history.info.design_step == 0) & (degenerate[-1] > 0)
+
+
+def as_record(record: int | Record | None) -> Record:
+    """A `Record` from what `design(record=...)` accepts."""
+    if isinstance(record, Record):
+        return record
+    return Record(1 if record is None else record)
+
+
+def _nothing(theta: PyTree, x: Array) -> None:
+    """Observes nothing."""
+    del theta, x

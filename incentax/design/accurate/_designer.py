@@ -1,0 +1,272 @@
+"""The accurate designer: a search from each start, steps on pieces from the best, and a proof."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from ..._checks import is_inside, is_traced, unknown, warn
+from ..._compile import compiled
+from ..._linear import one_after_another
+from ...equilibrium import known_entropic, largest_regret, NASH, natural_residual
+from ...games import AtomicGame
+from .._problem import DesignProblem
+from .._scheme import SchemeInfo
+from .._solution import DesignSolution, History
+from .._task import spread_starts, Task
+from ._b_stationarity import incentives_of
+from ._examine import Ending, examine
+from ._first_best import first_best
+from ._judge import is_judgeable, judgement, unknowns
+from ._lower_level import LowerLevel
+from ._pieces import Walk, walk
+from ._place import arrive
+from ._search import Search, search
+from ._smoothed import is_smoothable
+
+
+def design_accurately(task: Task) -> DesignSolution:
+    """`design` without a scheme and without a selection."""
+    problem, theta, x, key = task.problem, task.theta, task.x, task.key
+    entropic = known_entropic(problem.game)
+    smooth = is_smoothable(problem, theta, x, entropic)
+    curved = entropic is not True and unknowns(problem, theta, x) <= _CURVED
+    solution = None
+    known = not is_inside(problem, theta, x, key)
+    walkable = known and is_judgeable(problem, theta, x, entropic)
+    how = _How(task.steps, task.starts, smooth, curved, not walkable, entropic)
+    if walkable:
+        searched = _search_from_starts(problem, theta, x, key, how)
+        solution = _walk_from_ends(problem, theta, x, searched, how)
+    if solution is None:
+        solution = _best_of_starts(problem, theta, x, key, how)
+        if known:  # a history as long as the steps that were taken
+            taken = int(solution.steps)
+            history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
+            solution = eqx.tree_at(lambda s: s.history, solution, history)
+    if known and isinstance(problem.game, AtomicGame):
+        _warn_of_better_replies(problem, solution)
+    return solution
+
+
+def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) -> None:
+    """Players whose costs are not convex may be at an equilibrium to first order only."""
+    regret = float(_regret(problem, solution.theta, solution.x))
+    if regret > NASH:
+        warn(
+            "`design(problem)`: the strategies are an equilibrium to first order only: costs are "
+            f"not convex, and another reply would gain a player {regret:.1e} of its cost. "
+            'A problem with `selection="optimistic"` counts Nash equilibria alone.',
+        )
+
+
+_regret = compiled(lambda problem, theta, x: largest_regret(problem.game, theta, x))
+
+
+# Up to this many incentives, strategies and constraints second derivatives are affordable.
+_CURVED = 1200
+
+
+class _How(eqx.Module):
+    """Steps from each start, starts, and what the problem allows: see [`search`][].
+
+    `smooth`: there is a central path; `curved`: second derivatives are affordable; `alone`: no
+    steps on pieces follow.
+    """
+
+    steps: int = eqx.field(static=True)
+    starts: int = eqx.field(static=True)
+    smooth: bool = eqx.field(static=True)
+    curved: bool = eqx.field(static=True)
+    alone: bool = eqx.field(static=True)
+    entropic: bool | None = eqx.field(static=True)
+
+
+def _ends(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Search, Array]:
+    """Where the search from each start ends, along a leading axis, and the flat starts."""
+
+    def from_start(start: tuple[PyTree, Array]):
+        theta, level = start
+        return search(
+            problem,
+            theta,
+            x,
+            how.steps,
+            level,
+            smooth=how.smooth,
+            curved=how.curved,
+            alone=how.alone,
+            entropic=how.entropic,
+        )
+
+    # One after another: a lane of a vmapped search would do the work of every branch of every
+    # other lane.
+    # The given start with much smoothing and with less, then others in the same turn.
+    levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
+    begun = spread_starts(problem, theta, how.starts, key)
+    flat = jax.vmap(lambda start: ravel_pytree(start)[0])(begun)
+    return jax.lax.map(from_start, (begun, levels)), flat
+
+
+_search_from_starts = compiled(_ends)
+
+
+def _walk_from_ends(
+    problem: DesignProblem, theta: PyTree, x: Array, searched: tuple[Search, Array], how: _How
+) -> DesignSolution | None:
+    """The best of what steps on pieces reach, if any is an equilibrium.
+
+    From the best ends of the searches, and from where some of these began: smoothing leads past
+    local optima, and now and then past the global one. In large problems, which have few starts,
+    from what would be best if agents obeyed.
+    """
+    ends, begun = searched
+    level = LowerLevel(problem, theta, x)
+    incentives, unit = incentives_of(level)
+    order = np.argsort(np.asarray(ends.best_objective), kind="stable")
+    size = x.size + unit.size
+    most, more = (4, 4) if size <= 64 else (2, 1) if size <= 500 else (1, 0)
+    thetas, xs, raw = np.asarray(ends.best_theta), np.asarray(ends.best_x), np.asarray(begun)
+    starts = [(thetas[k], xs[k], k) for k in order]
+    obeyed = first_best(level, raw[0], incentives) if size > 64 else None
+    # The second start is the first one again.
+    fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1]
+    groups = [
+        ([] if obeyed is None else [(*obeyed, None)], 1),
+        (starts[:1], 1),
+        (starts[1:], most - 1),
+        (fresh, more),
+    ]
+    found, known = [], []
+    for candidates, quota in groups:
+        values = [walked.place.objective for walked, _ in found]
+        if obeyed is not None and len(values) == 2 and np.ptp(values) <= 1e-9 * abs(values[0]):
+            break  # two ways lead to one value: a large problem is looked at no further
+        for start, near, index in candidates:
+            # Ends that are one point but for what a search leaves are walked from once.
+            if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in known):
+                continue
+            place = arrive(level, start, np.asarray(near).ravel())
+            if place is not None and len(found) < len(values) + quota:
+                taken = 0 if index is None else int(ends.steps[index])
+                known.append(start)
+                found.append((walk(level, place, incentives, max(how.steps - taken, 0)), index))
+    if not found:
+        return None
+    best, index = min(found, key=lambda pair: pair[0].place.objective)
+    rows = np.reshape(best.rows, (-1, 3))
+    if index is not None:
+        rows = np.concatenate([np.asarray(ends.rows[index])[: int(ends.steps[index])], rows])
+    return _concluded(level, best, rows)
+
+
+def _concluded(level: LowerLevel, best: Walk, rows: np.ndarray) -> DesignSolution:
+    """What the steps on pieces have found, and what is proved of it."""
+    place, problem, x = best.place, level.problem, level.x
+    theta = _unravelled(level, place.theta)
+    found = judgement(level, place, best.descent)
+    strategy, objective, stationarity = jax.device_put(
+        (
+            place.packed[: x.size].reshape(x.shape).astype(x.dtype),
+            place.at.objective.astype(x.dtype),
+            np.asarray(found.stationarity, x.dtype),
+        )
+    )
+    return DesignSolution(
+        theta=theta,
+        x=strategy,
+        objective=objective,
+        residual=_residual(problem, theta, strategy),
+        steps=jax.device_put(np.int32(len(rows))),
+        history=_history(rows.astype(x.dtype)),
+        stationarity=stationarity,
+        ending=found.ending,
+        result=found.result,
+    )
+
+
+_unravelled = compiled(lambda level, flat: level.unravel(flat))
+_residual = compiled(lambda problem, theta, x: natural_residual(problem.game, theta, x))
+
+
+def _history(rows: Any) -> History:
+    """Objective, norm of its gradient and length of every step."""
+    nobody = unknown(rows[:, 0])
+    none: Any = np.zeros(len(rows), np.int32)
+    info = SchemeInfo(
+        design_step=rows[:, 2],
+        play_step=nobody,
+        largest_cost=nobody,
+        objective=rows[:, 0],
+        gradient=rows[:, 1],
+        gradient_residual=nobody,
+        degenerate=none,
+        inner_steps=none,
+    )
+    steps: Any = np.arange(1, len(rows) + 1, dtype=np.int32)
+    history = History(steps, rows[:, 0], nobody, info, None)
+    return history if is_traced(rows) else jax.device_put(history)
+
+
+def _best_of_starts(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> DesignSolution:
+    """The same in one compiled program: searches to the end in place of steps on pieces, and probes
+    in place of a proof."""
+    found, residual, taken, rows = _best_ending(problem, theta, x, key, how)
+    return DesignSolution(
+        theta=found.theta,
+        x=found.x,
+        objective=found.objective,
+        residual=residual,
+        steps=taken,
+        history=_history(rows),
+        stationarity=found.stationarity,
+        ending=found.ending,
+        result=found.result,
+    )
+
+
+@compiled
+def _best_ending(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Ending, Array, Array, Array]:
+    """What was found, the residual there, steps taken, and a row for each.
+
+    Lanes of a `vmap` run one after another on CPU: side by side each would do the work of all.
+    """
+    leaves, structure = jax.tree.flatten((problem, theta, x, key))
+
+    def one(*leaves: Array) -> tuple[Ending, Array, Array, Array]:
+        problem, theta, x, key = jax.tree.unflatten(structure, leaves)
+        return _ended(problem, theta, x, key, how)
+
+    # Values that the user's functions have captured are arguments too.
+    program, shapes = jax.make_jaxpr(one, return_shape=True)(*leaves)
+
+    def with_captured(*arrays: Array) -> list[Array]:
+        given, captured = arrays[: len(leaves)], arrays[len(leaves) :]
+        return jaxpr_as_fun(ClosedJaxpr(program.jaxpr, captured))(*given)
+
+    found = one_after_another(with_captured)(*leaves, *program.consts)
+    return jax.tree.unflatten(jax.tree.structure(shapes), found)
+
+
+def _ended(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Ending, Array, Array, Array]:
+    key_starts, key_probes = jax.random.split(key)
+    ends, _ = _ends(problem, theta, x, key_starts, how)
+    best = jnp.argmin(ends.best_objective)
+    end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
+    _, unravel = ravel_pytree(theta)
+    ended = problem.incentive_set.project(unravel(end.best_theta))
+    found = examine(problem, ended, end.best_x, key_probes, how.entropic)
+    return found, natural_residual(problem.game, found.theta, found.x), end.steps, end.rows

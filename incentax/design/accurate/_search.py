@@ -1,0 +1,390 @@
+"""The accurate designer: sequential quadratic steps along a smoothing homotopy."""
+
+from dataclasses import dataclass, replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..._results import RESULTS
+from ..._tree import tree_where
+from ...equilibrium import find_equilibrium
+from ...sensitivity import Implicit
+from ...sets import InteriorPoint, LinearConstraints
+from .._problem import DesignProblem, evaluate_hypergradient
+from ._quadratic import quadratic_step
+from ._reduced import made_convex
+from ._smoothed import evaluate_smoothed, smoothed_curvature, start_point
+
+# Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
+_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+# Further ones, where no steps on pieces follow.
+_FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
+_STEPS_A_LEVEL = 25
+# Of the equilibria whose objectives are compared.
+_TOL = 1e-10
+
+
+class Search(eqx.Module):
+    """Where a run of the designer stands: a point, a model of the objective, and its best point.
+
+    - `theta`: flat. `objective`, `gradient`, `hessian`: of the level's objective there.
+    - `x`: the last exact equilibrium, and whether it was `degenerate`; `central`: the last point
+      of the central path, whose products are in units of `scale`.
+    - `level`: which smoothing; `fresh`: its objective has not been evaluated yet; `drop`: the
+      largest decrease of a step so far.
+    - `best_theta`, `best_objective`, `best_x`: the best point among those with exact equilibria.
+    - `rows`: objective, norm of its gradient and length of every step.
+    """
+
+    theta: Float[Array, " p"]
+    objective: Float[Array, ""]
+    gradient: Float[Array, " p"]
+    hessian: Float[Array, "p p"]
+    x: Array
+    central: InteriorPoint | None
+    degenerate: Int[Array, ""]
+    scale: Float[Array, ""]
+    level: Int[Array, ""]
+    fresh: Bool[Array, ""]
+    level_steps: Int[Array, ""]
+    drop: Float[Array, ""]
+    steps: Int[Array, ""]
+    rows: Float[Array, "steps 3"]
+    best_theta: Float[Array, " p"]
+    best_objective: Float[Array, ""]
+    best_x: Array
+
+
+class Evaluation(eqx.Module):
+    """The objective of a level at one incentive, its gradient, and the points that belong to it.
+
+    `objective` is infinite where no equilibrium, or no central point, was found.
+    """
+
+    objective: Array
+    gradient: Array
+    x: Array
+    central: InteriorPoint | None
+    degenerate: Array
+
+
+class ExactObjective(eqx.Module):
+    """The objective and its gradient at the exact equilibrium; infinite where none is found."""
+
+    problem: DesignProblem
+    like: PyTree
+    entropic: bool | None = eqx.field(static=True)
+
+    def __call__(self, theta: Array, x: Array, central: InteriorPoint | None) -> Evaluation:
+        incentive = ravel_pytree(self.like)[1](theta)
+        found_x, _, result = find_equilibrium(
+            self.problem.game, incentive, x, None, _TOL, 20_000, self.entropic
+        )
+        found = evaluate_hypergradient(self.problem, incentive, found_x, Implicit())
+        gradient = ravel_pytree(found.value)[0].astype(theta.dtype)
+        solved = (result == RESULTS.successful) & jnp.isfinite(found.objective)
+        return Evaluation(
+            objective=jnp.where(solved, found.objective, jnp.inf),
+            gradient=gradient,
+            x=jnp.where(solved, found_x, x),
+            central=central,
+            degenerate=found.degenerate,
+        )
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """What is minimised: the objective along a homotopy whose first and last levels are exact.
+
+    `mu`: complementarity products of the levels, in units of a run's scale; `first`: the level at
+    which descent begins, after a look at the exact objective; `longest`: steps on the last one.
+    """
+
+    problem: DesignProblem
+    like: PyTree
+    shape: tuple[int, ...]
+    incentives: LinearConstraints
+    mu: Float[Array, " levels"]
+    first: Int[Array, ""]
+    longest: int
+    smooth: bool
+    curved: bool
+    entropic: bool | None
+
+    @property
+    def last(self) -> int:
+        """The level on which a run ends."""
+        return len(self.mu) - 1
+
+    def unravel(self, theta: Array) -> PyTree:
+        """The incentive as the user's functions take it."""
+        return ravel_pytree(self.like)[1](theta)
+
+    def is_exact(self, level: Array) -> Array:
+        """Whether a level is without smoothing."""
+        return (level == 0) | (level == self.last)
+
+    def evaluate(self, theta: Array, near: Evaluation, level: Array, scale: Array) -> Evaluation:
+        """The objective of a level, from the points of another incentive."""
+        if not self.smooth:
+            return self.exact(theta, near)
+        return jax.lax.cond(
+            self.is_exact(level),
+            lambda: self.exact(theta, near),
+            lambda: self.smoothed(theta, near, scale * self.mu[level]),
+        )
+
+    def exact(self, theta: Array, near: Evaluation) -> Evaluation:
+        """At the equilibrium."""
+        exact = ExactObjective(self.problem, self.like, self.entropic)
+        return exact(theta, near.x, near.central)
+
+    def smoothed(self, theta: Array, near: Evaluation, mu: Array) -> Evaluation:
+        """On the central path."""
+        assert near.central is not None
+        found = evaluate_smoothed(self.problem, self.unravel(theta), near.central, self.shape, mu)
+        gradient = ravel_pytree(found.gradient)[0].astype(theta.dtype)
+        solved = jnp.isfinite(found.objective) & jnp.all(jnp.isfinite(gradient))
+        return Evaluation(
+            objective=jnp.where(solved, found.objective, jnp.inf),
+            gradient=gradient,
+            x=near.x,
+            central=tree_where(solved, found.point, near.central),
+            degenerate=jnp.int32(0),
+        )
+
+    def model(self, now: Search) -> Array:
+        """The curvature of the smoothed objective where that is affordable, else from steps."""
+        if not (self.smooth and self.curved):
+            return now.hessian
+        central, mu = now.central, now.scale * self.mu[now.level]
+        assert central is not None
+
+        def computed() -> Array:
+            curvature = smoothed_curvature(
+                self.problem, self.like, now.theta, central, self.shape, mu
+            )
+            convex = made_convex(curvature, now.gradient, now.theta)
+            return jnp.where(jnp.all(jnp.isfinite(convex)), convex, now.hessian)
+
+        wanted = ~self.is_exact(now.level) & ~now.fresh
+        return jax.lax.cond(wanted, computed, lambda: now.hessian)
+
+
+def search(
+    problem: DesignProblem,
+    theta0: PyTree,
+    x0: Array,
+    max_steps: int,
+    first_level: Int[Array, ""],
+    *,
+    smooth: bool,
+    curved: bool,
+    alone: bool,
+    entropic: bool | None,
+) -> Search:
+    """Minimises along the levels of smoothing from the first one on, the last of them exact.
+
+    Much smoothing leads past local optima, but may ask for incentives that keep agents from what
+    smoothing alone made them do, and end far away where nothing depends on them any more.
+    `smooth`: there is a central path; `curved`: second derivatives are affordable; `alone`: no
+    steps on pieces follow, so that this has to reach the end itself.
+    """
+    flat0, _ = ravel_pytree(theta0)
+    # The first level only looks where the start lies; the last one is exact again.
+    relative = (0.0, *_LEVELS, *(_FURTHER if alone else ()), 0.0) if smooth else (0.0,)
+    levels = _Levels(
+        problem=problem,
+        like=theta0,
+        shape=x0.shape,
+        incentives=problem.incentive_set.constraints(theta0),
+        mu=jnp.asarray(relative, flat0.dtype),
+        first=first_level,
+        longest=max_steps if alone else 10,
+        smooth=smooth,
+        curved=curved,
+        entropic=entropic,
+    )
+    start = _start(levels, flat0, x0, max_steps)
+
+    def going_on(now: Search) -> Array:
+        return (now.level <= levels.last) & (now.steps < max_steps)
+
+    return jax.lax.while_loop(going_on, lambda now: _advance(levels, now), start)
+
+
+def _start(levels: _Levels, theta: Array, x: Array, max_steps: int) -> Search:
+    dtype, zero = theta.dtype, jnp.int32(0)
+    return Search(
+        theta=theta,
+        objective=jnp.asarray(jnp.inf, dtype),
+        gradient=jnp.zeros(theta.size, dtype),
+        hessian=jnp.eye(theta.size, dtype=dtype),
+        x=x,
+        central=start_point(levels.problem, levels.like, x) if levels.smooth else None,
+        degenerate=zero,
+        scale=jnp.ones((), dtype),
+        level=zero,
+        fresh=jnp.asarray(True),
+        level_steps=zero,
+        drop=jnp.zeros((), dtype),
+        steps=zero,
+        rows=jnp.zeros((max_steps, 3), dtype),
+        best_theta=theta,
+        best_objective=jnp.asarray(jnp.inf, dtype),
+        best_x=x,
+    )
+
+
+def _advance(levels: _Levels, now: Search) -> Search:
+    """A first look at a level, or a step on it."""
+    hessian = levels.model(now)
+    step, promised = quadratic_step(now.gradient, hessian, levels.incentives, now.theta)
+    found, theta, fine = _line_search(levels, now, jnp.where(now.fresh, 0, step))
+    taken = fine & ~now.fresh
+    moved, bent = theta - now.theta, found.gradient - now.gradient
+    hessian = jnp.where(taken, _updated(hessian, moved, bent), hessian)
+    first_model = _first_model(levels.incentives, theta, found.gradient)
+    hessian = jnp.where(now.fresh & (now.level <= levels.first), first_model, hessian)
+    decrease = jnp.where(taken, now.objective - found.objective, 0)
+    drop = jnp.maximum(now.drop, decrease)
+    done = _is_done(levels, now, fine, (promised, decrease), drop, found.objective)
+    # What was found of a trial that was not taken is no part of the point.
+    found = tree_where(fine, found, _point_of(now))
+    better = levels.is_exact(now.level) & fine & (found.objective < now.best_objective)
+    row = jnp.stack([found.objective, jnp.linalg.norm(found.gradient), jnp.linalg.norm(moved)])
+    reached = Search(
+        theta=theta,
+        objective=found.objective,
+        gradient=found.gradient,
+        hessian=hessian,
+        x=found.x,
+        central=found.central,
+        degenerate=found.degenerate,
+        scale=now.scale,
+        level=now.level + done.astype(now.level.dtype),
+        fresh=done,
+        level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
+        drop=drop,
+        steps=now.steps + 1,
+        rows=now.rows.at[now.steps].set(row),
+        best_theta=jnp.where(better, theta, now.best_theta),
+        best_objective=jnp.where(better, found.objective, now.best_objective),
+        best_x=jnp.where(better, found.x, now.best_x),
+    )
+    return _begin_to_smooth(levels, now, reached) if levels.smooth else reached
+
+
+def _begin_to_smooth(levels: _Levels, now: Search, reached: Search) -> Search:
+    """After the first look: in which units, from which central point, and at which level."""
+    looked, incentive = now.fresh & (now.level == 0), levels.unravel(reached.theta)
+    central = start_point(levels.problem, incentive, reached.x)
+    return replace(
+        reached,
+        central=tree_where(looked, central, reached.central),
+        scale=jnp.where(looked, _scale(levels.problem, incentive, reached.x), reached.scale),
+        level=jnp.where(looked, levels.first, reached.level),
+    )
+
+
+def _point_of(now: Search) -> Evaluation:
+    return Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
+
+
+def _line_search(levels: _Levels, now: Search, step: Array) -> tuple[Evaluation, Array, Array]:
+    """The first of ever shorter steps that is worth its share, where it leads, and if there is one.
+
+    A first look at a level is one look.
+    """
+    near, slope, limits = _point_of(now), now.gradient @ step, levels.incentives
+
+    def moved_by(length: Array) -> Array:
+        # Rounding must not lead past a bound, where the user's functions may have no value.
+        return jnp.clip(now.theta + length * step, limits.lower, limits.upper)
+
+    def shorter(carry):
+        length, _, _, tries = carry
+        length = length / jnp.where(tries < 3, 2, 5)
+        found = levels.evaluate(moved_by(length), near, now.level, now.scale)
+        fine = found.objective <= now.objective + 1e-4 * length * slope
+        fine = (fine | now.fresh) & jnp.isfinite(found.objective)
+        return length, found, fine, tries + 1
+
+    def searching(carry):
+        _, _, fine, tries = carry
+        return ~fine & (tries < jnp.where(now.fresh, 1, 14))
+
+    first = jnp.asarray(2.0, step.dtype), near, jnp.asarray(False), jnp.int32(0)
+    length, found, fine, _ = jax.lax.while_loop(searching, shorter, first)
+    return found, jnp.where(fine & ~now.fresh, moved_by(length), now.theta), fine
+
+
+def _is_done(
+    levels: _Levels,
+    now: Search,
+    fine: Array,
+    gains: tuple[Array, Array],
+    drop: Array,
+    objective: Array,
+) -> Array:
+    """Whether nothing more is to be had on the level: `gains` are what was promised and got."""
+    rounding = 10 * jnp.finfo(objective.dtype).eps * jnp.abs(objective)
+    least = jnp.maximum(_least(now.level, levels.last) * drop, rounding)
+    # A model from steps alone needs some in every direction.
+    many = _STEPS_A_LEVEL if levels.curved else max(_STEPS_A_LEVEL, 2 * now.theta.size)
+    longest = jnp.where(now.level == levels.last, levels.longest, many)
+    small = (gains[0] <= least) | (gains[1] <= least)
+    stepped = ~now.fresh & (~fine | small | (now.level_steps >= longest))
+    looked = now.fresh & (~fine | ((now.level == 0) & (levels.last > 0)))
+    return stepped | looked
+
+
+def _first_model(incentives: LinearConstraints, theta: Array, gradient: Array) -> Array:
+    """A curvature by which a step changes `theta` by a tenth of its size."""
+    size = jnp.maximum(jnp.max(jnp.abs(gradient)), jnp.finfo(theta.dtype).tiny)
+    return jnp.eye(theta.size, dtype=theta.dtype) * size / (0.1 * _width(incentives, theta))
+
+
+def _least(level: Array, last: int) -> Array:
+    """Decrease, relative to the largest so far, below which a level is done."""
+    return jnp.where(level == last, 1e-15, jnp.where(level >= last - 4, 1e-12, 1e-6))
+
+
+def _scale(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
+    """Size of a product of complementary quantities, in any unit of costs."""
+    length = jnp.maximum(jnp.mean(jnp.abs(x)), 1e-2)
+    along = jnp.full_like(x, length)
+    value, moved = jax.jvp(lambda x: problem.game.operator(theta, x), (x,), (along,))
+    sizes = [jnp.mean(jnp.abs(jnp.where(jnp.isfinite(v), v, 1))) for v in (value, moved)]
+    costs = jnp.maximum(sizes[0], 1e-2 * sizes[1])
+    return length * jnp.where(costs > 0, costs, 1)
+
+
+def _width(incentives: LinearConstraints, theta: Array) -> Array:
+    width = incentives.upper - incentives.lower
+    size = jnp.maximum(1.0, jnp.max(jnp.abs(theta)))
+    return jnp.min(jnp.where(jnp.isfinite(width) & (width > 0), width, size), initial=jnp.inf)
+
+
+def _updated(hessian: Array, moved: Array, bent: Array) -> Array:
+    """BFGS with Powell's damping, so that the model stays convex."""
+    curvature = moved @ bent
+    image = hessian @ moved
+    quadratic = moved @ image
+    share = jnp.where(
+        curvature >= 0.2 * quadratic,
+        1.0,
+        0.8 * quadratic / jnp.where(quadratic > curvature, quadratic - curvature, 1),
+    )
+    damped = share * bent + (1 - share) * image
+    bend = moved @ damped
+    fine = (quadratic > 0) & (bend > 0)
+    updated = (
+        hessian
+        - jnp.outer(image, image) / jnp.where(fine, quadratic, 1)
+        + jnp.outer(damped, damped) / jnp.where(fine, bend, 1)
+    )
+    return jnp.where(fine & jnp.all(jnp.isfinite(updated)), updated, hessian)
