@@ -24,10 +24,10 @@ from pathlib import Path
 
 FIRMS = {"2 firms": 2, "10 firms": 10, "50 firms": 50}
 BANK = {
-    "24 tolls, 96 arc flows": "A7",
-    "25 tolls, 90 arc flows": "A6",
-    "capacities, 5 links": "B1",
-    "inverse problem, n = 50": "C1",
+    "24 tolls, 96 arc flows": "multicommodity tolls A7",
+    "25 tolls, 90 arc flows": "multicommodity tolls A6",
+    "capacities, 5 links": "capacities B1",
+    "inverse problem, n = 50": "inverse problem C1",
 }
 CASES = [*FIRMS, *BANK, "Sioux Falls, 20 tolls"]
 METHODS = ["cold", "kept", "SLSQP", "pympcc", "NashOpt"]
@@ -41,10 +41,8 @@ def problem_of(case: str):
     import incentax as ix
 
     if case in BANK:
-        sys.path.insert(0, str(Path(__file__).parents[1]))
-        from tests.instances import make
-
-        return make(BANK[case])
+        entry = ix.problems.bank.designs[BANK[case]]
+        return entry.problem, entry.theta0
     if case not in FIRMS:
         instance = ix.problems.second_best_tolls()
         return instance.problem, instance.theta0

@@ -33,8 +33,10 @@ def enable_cache(folder: str | os.PathLike | None = None) -> Path | None:
     """
     if folder is None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "incentax"
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"`enable_cache(folder)` needs a path, got {folder!r}")
     try:
-        folder = writable_folder(folder, "enable_cache(folder)")
+        folder = writable_folder(folder, "enable_cache(folder)").absolute()
     except ValueError as error:
         warn(f"{error}; programs are not kept")
         return None

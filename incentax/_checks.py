@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -44,7 +45,9 @@ def is_traced(*trees: PyTree) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-_NOTHING_TRACED = get_opaque_trace_state(convention="nnx")
+# Asked in a thread of its own, for the first import may stand in a traced function.
+with ThreadPoolExecutor(1) as _pool:
+    _NOTHING_TRACED = _pool.submit(get_opaque_trace_state, convention="nnx").result()
 
 
 def is_inside(*trees: PyTree) -> bool:
@@ -131,11 +134,12 @@ def require(tree: T, holds: ArrayLike, rule: str, received: Received) -> T:
 
 
 def nan_unless(fine: Bool[ArrayLike, ""], tree: T) -> T:
-    """`tree`, its floating leaves NaN where not `fine`."""
+    """`tree`, its floating leaves and their derivatives NaN where not `fine`."""
 
     def checked(leaf: Any) -> Any:
         floating = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        return jnp.where(fine, leaf, jnp.nan) if floating else leaf
+        # A factor, and no choice between the two, whose derivative would be 0.
+        return leaf * jnp.where(fine, 1, jnp.nan).astype(leaf.dtype) if floating else leaf
 
     return jax.tree.map(checked, tree)
 

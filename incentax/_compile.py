@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import is_inside, is_raising, is_traced
+from ._checks import is_inside, is_poisoning, is_raising, is_traced
 
 T = TypeVar("T")
 
@@ -24,6 +24,7 @@ _QUICKEST = _QUICK | {"xla_backend_optimization_level": 0}
 # Up to this many numbers in all arguments the quickest compilation pays.
 _SMALL = 4096
 _ARRAY = object()
+_COMPILING = ContextVar("compiling", default=False)
 _PREPARING = ContextVar("preparing", default=False)
 
 
@@ -57,7 +58,7 @@ def _taken_apart(arguments: Any) -> tuple["_Key", list]:
     arrays = [leaf if eqx.is_array(leaf) else None for leaf in leaves]
     others = tuple(_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves)
     # As dictionary keys 1, 1.0 and True are one.
-    return _Key(structure, others, tuple(map(type, others)), is_raising()), arrays
+    return _Key(structure, others, tuple(map(type, others)), is_raising(), is_poisoning()), arrays
 
 
 class _Key(NamedTuple):
@@ -65,6 +66,7 @@ class _Key(NamedTuple):
     others: tuple
     types: tuple
     raising: bool
+    poisoning: bool
 
 
 def _new_program(function: Callable, key: _Key, options: tuple) -> Any:
@@ -72,7 +74,11 @@ def _new_program(function: Callable, key: _Key, options: tuple) -> Any:
         pairs = zip(arrays, key.others, strict=True)
         leaves = [array if other is _ARRAY else other for array, other in pairs]
         args, kwargs = jax.tree.unflatten(key.structure, leaves)
-        return function(*args, **kwargs)
+        token = _COMPILING.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _COMPILING.reset(token)
 
     run.__name__ = run.__qualname__ = getattr(function, "__name__", "run")
     return jax.jit(run, compiler_options=dict(options))
@@ -131,8 +137,8 @@ def prepare(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 
 def traced_once(function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)`; within a program a function of the user's runs once a shape."""
-    if not is_traced(arguments):
+    """`function(*arguments)`; within a program of ours a user's function runs once a shape."""
+    if not (_COMPILING.get() and is_traced(arguments)):
         return function(*arguments)
     key, arrays = _taken_apart(((function, *arguments), {}))
     return _function(_call, key, ())(arrays)

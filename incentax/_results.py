@@ -112,7 +112,7 @@ def answer_when_traced(solution: S) -> S:
     failed = solution.result != RESULTS.successful
     if is_raising():
         return solution.result.error_if(solution, failed)
-    names = [name for name in ("theta", "x", "value") if hasattr(solution, name)]
+    names = [name for name in ("theta", "x", "value", "objective") if hasattr(solution, name)]
     answers = [nan_unless(~failed, getattr(solution, name)) for name in names]
     return eqx.tree_at(lambda s: [getattr(s, name) for name in names], solution, answers)
 

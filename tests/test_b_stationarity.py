@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 import incentax as ix
+from incentax.design.accurate._pieces import _least_quadratic
 
-from .instances import BEST, make
+KINDS = {"A": "multicommodity tolls", "B": "capacities", "C": "inverse problem", "D": "kink"}
+BANK = {
+    name.rpartition(" ")[2]: entry
+    for name, entry in ix.problems.bank.designs.items()
+    if name.startswith(tuple(KINDS.values()))
+}
 
 # At these points the judge's enumeration of active sets finds a descent, or proves that none is.
 _POINTS = {
@@ -24,7 +30,7 @@ _QUICK = ("A1", "B2")
 )
 def test_a_degenerate_point_is_judged(name):
     """Of 50,000 random directions at D3 none descends, and yet one does."""
-    problem, point = make(name)
+    problem, point = BANK[name].problem, BANK[name].theta0
     certificate = ix.certify(problem, point)
     assert certificate.b_stationary == _POINTS[name]
     assert certificate.degenerate > 0
@@ -38,16 +44,17 @@ def test_a_degenerate_point_is_judged(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BEST]
+    "name", [n if n in _QUICK else pytest.param(n, marks=pytest.mark.slow) for n in BANK]
 )
 def test_the_best_known_value_is_found(name):
-    problem, start = make(name)
+    problem, start = BANK[name].problem, BANK[name].theta0
+    best = BANK[name].best
     solution = ix.design(problem, start)
     assert solution.result == ix.RESULTS.successful
     assert solution.residual < 1e-7
-    size = max(abs(BEST[name]), 1e-3)
-    assert solution.objective > BEST[name] - 1e-7 * size
-    assert solution.objective < BEST[name] + _LOCAL.get(name, 1e-6) * size
+    size = max(abs(best), 1e-3)
+    assert solution.objective > best - 1e-7 * size
+    assert solution.objective < best + _LOCAL.get(name, 1e-6) * size
     assert solution.b_stationary != "no"
     assert len(solution.history.objective) == solution.steps
 
@@ -67,3 +74,17 @@ def test_words_of_an_ending():
     alone = ix.design(problem, starts[0])
     assert "successful" in str(alone)
     assert "RESULTS<" not in str(alone)
+
+
+def test_a_quadratic_step_does_not_depend_on_the_units_of_the_objective():
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(6, 6))
+    gradient, hessian = rng.normal(size=6), half @ half.T + np.eye(6)
+    rows, rooms = rng.normal(size=(4, 6)), np.zeros(4)
+    step, weights = _least_quadratic(gradient, hessian, rows, rooms)
+    assert (weights > 0).any()
+    np.testing.assert_allclose(gradient + hessian @ step, rows.T @ weights, atol=1e-9)
+    for unit in (1e-12, 1e10, 1e16):
+        other, borne = _least_quadratic(unit * gradient, unit * hessian, rows, rooms)
+        np.testing.assert_allclose(other, step, rtol=1e-7)
+        np.testing.assert_allclose(borne, unit * weights, rtol=1e-7)

@@ -328,3 +328,129 @@ def test_a_value_that_functions_have_captured(verb):
         step = 1e-5
         ends = jnp.sum(answer(costs[0] + step)), jnp.sum(answer(costs[0] - step))
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), atol=1e-6)
+
+
+def _taxed(cost, theta, x):
+    return cost + theta - (10 - x.sum() - x)
+
+
+class _Taxed:
+    def __init__(self, cost):
+        self.cost = cost
+
+    def __call__(self, theta, x):
+        return _taxed(self.cost, theta, x)
+
+
+HOLDERS = {
+    "partial": lambda cost: functools.partial(_taxed, cost),
+    "object": _Taxed,
+    "method": lambda cost: _Taxed(cost).__call__,
+    "default": lambda cost: lambda theta, x, cost=cost: _taxed(cost, theta, x),
+    "list": lambda cost: functools.partial(
+        lambda held, theta, x: _taxed(held[0], theta, x), [cost]
+    ),
+    "jit": lambda cost: jax.jit(lambda theta, x: _taxed(cost, theta, x)),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_derivatives_in_what_an_operator_holds(holder):
+    def answer(cost):
+        return ix.solve_equilibrium(ix.Game(HOLDERS[holder](cost), ix.NonNegative((2,))), T).x
+
+    slope = jax.jacobian(answer)(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(slope, jnp.array([[-2.0, 1.0], [1.0, -2.0]]) / 3, atol=1e-9)
+
+
+def test_derivatives_in_what_a_moving_set_and_a_quantal_response_hold():
+    def capped(most):
+        game = ix.Game(lambda theta, x: x - 3.0, lambda theta: ix.Box(jnp.zeros(2), most))
+        return ix.solve_equilibrium(game, T).x
+
+    np.testing.assert_allclose(jax.jacobian(capped)(jnp.array([1.0, 2.0])), jnp.eye(2))
+
+    def shares(cost):
+        game = ix.QuantalResponse(ix.Game(lambda theta, x: cost, ix.Simplex(2)), 0.5)
+        return ix.solve_equilibrium(game, T).x
+
+    def softmin(cost):
+        return jax.nn.softmax(-cost / 0.5)
+
+    cost = jnp.array([1.0, 1.2])
+    slopes = jax.jacobian(shares)(cost), jax.jacobian(softmin)(cost)
+    np.testing.assert_allclose(*slopes, atol=1e-9)
+
+
+def test_no_answer_has_no_derivative():
+    """A zero would look like one."""
+    game = ix.Game(lambda theta, x: -theta, ix.NonNegative((2,)))  # no equilibrium
+    value, slope = jax.value_and_grad(lambda theta: ix.solve_equilibrium(game, theta).x.sum())(X)
+    assert np.isnan(value)
+    assert np.isnan(slope).all()
+    slope = jax.grad(lambda upper: ix.Box(0.0, upper).project(jnp.ones(())))(-1.0)
+    assert np.isnan(slope)
+
+
+def test_a_design_that_fails_in_a_program_has_no_objective():
+    matrix = jnp.array([[1.0, 5.0], [-5.0, 1.0]])
+    game = ix.Game(lambda theta, x: matrix @ x - theta, ix.Box(-10.0 * X, 10.0 * X))
+    problem = ix.DesignProblem(
+        game, lambda theta, x: (x**2).sum() + (theta**2).sum(), ix.Box(-X, X)
+    )
+    found = jax.jit(lambda theta: ix.design(problem, theta, steps=1))(jnp.array([1.0, 0.5]))
+    assert found.result != ix.RESULTS.successful
+    assert np.isnan(found.theta).all()
+    assert np.isnan(found.objective)
+
+
+def test_a_callers_own_derivative_sees_what_changed():
+    class Weighted:
+        weight = 1.0
+
+        def __call__(self, theta, x):
+            return self.weight * x.sum()
+
+    weighted = Weighted()
+    problem = ix.DesignProblem(GAME, weighted, PROBLEM.incentive_set)
+    first = jax.grad(problem.objective, 1)(T, X)
+    weighted.weight = 3.0
+    np.testing.assert_allclose(jax.grad(problem.objective, 1)(T, X), 3 * first)
+
+
+def test_a_first_import_inside_of_a_program():
+    program = (
+        "import jax\n"
+        "@jax.jit\n"
+        "def f(x):\n"
+        "    import incentax\n"
+        "    return x\n"
+        "f(1.0)\n"
+        "from incentax._checks import is_inside\n"
+        "assert not is_inside()\n"
+        "jax.jit(lambda x: [x, print(is_inside())][0])(1.0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_cache_folder_is_the_same_after_a_change_of_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match="needs a path, got 3"):
+        ix.enable_cache(3)
+    before = {
+        name: getattr(jax.config, f"jax_{name}")
+        for name in (
+            "compilation_cache_dir",
+            "persistent_cache_min_compile_time_secs",
+            "persistent_cache_min_entry_size_bytes",
+        )
+    }
+    try:
+        assert ix.enable_cache("kept") == tmp_path / "kept"
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "kept")
+    finally:
+        for name, value in before.items():
+            jax.config.update(f"jax_{name}", value)

@@ -12,9 +12,8 @@ from incentax.diagnostics import (
     strong_stability,
 )
 
-from .designs import DESIGNS
-from .equilibria import EQUILIBRIA
 from .problems import BANK
+from .test_banks import DESIGNS, EQUILIBRIA, NAMES
 
 
 def _problem(operator, strategies, incentives=None):
@@ -267,16 +266,16 @@ def test_constants_bracket_the_exact_ones_on_the_bank(name):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`objective:UserWarning")
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", NAMES)
 def test_constants_bracket_the_exact_ones_of_the_designs(name):
-    problem, theta = DESIGNS[name][0]()
+    problem, theta = DESIGNS[name].problem, DESIGNS[name].theta0
     _bracket(problem, theta)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EQUILIBRIA)
 def test_constants_bracket_the_exact_ones_of_the_equilibria(name):
-    game, x = EQUILIBRIA[name][0]()
+    game, x = EQUILIBRIA[name].game, EQUILIBRIA[name].x0
     if x.size > 600:
         pytest.skip("Jacobians are not made explicit")
     shaped = ix.Game(lambda t, y: game.operator(None, y.reshape(x.shape)), game.strategies(None))

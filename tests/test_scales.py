@@ -35,9 +35,8 @@ def test_an_obstacle_far_from_its_start_is_reached(n, strategies, start):
 @pytest.mark.slow
 def test_a_projection_from_afar_on_node_balances():
     """Costs are ten times as large as flows: `x - F` lies far from the flows."""
-    from .instances import make  # noqa: PLC0415
-
-    problem, start = make("A1")
+    entry = ix.problems.bank.designs["multicommodity tolls A1"]
+    problem, start = entry.problem, entry.theta0
     flows = problem.game.strategies(start)
     x = flows.centre()
     far = x - 100 * problem.game.operator(start, x)

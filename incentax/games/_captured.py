@@ -1,6 +1,9 @@
 """Values that a user's functions have captured become arrays of the game."""
 
+import functools
+import types
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +13,7 @@ from jaxtyping import Array, PyTree
 from ._aggregative import AggregativeGame
 from ._atomic import AtomicGame
 from ._base import AbstractGame, Game
+from ._quantal_response import QuantalResponse
 
 
 class _Held(eqx.Module):
@@ -31,14 +35,18 @@ def hold_captured(game: AbstractGame, theta: PyTree, x: Array) -> AbstractGame:
     if not _captures_tracers(game, 0):
         return game
 
-    def held(function: Callable, *arguments: PyTree) -> _Held:
+    def held(function: Callable, *arguments: PyTree) -> Any:
         # A pytree of arrays has no hash; a plain function has.
         def plain(*arguments: PyTree) -> Array:
             return function(*arguments)
 
         return _Held(*jax.closure_convert(plain, *arguments))
 
-    sets = game.strategy_set
+    sets: Any = game.strategy_set
+    if game.moves:
+        sets = held(sets, theta)
+    if isinstance(game, QuantalResponse):
+        return QuantalResponse(hold_captured(game.game, theta, x), game.eta, epsilon=game.epsilon)
     if isinstance(game, Game):
         return Game(held(game.unchecked_operator, theta, x), sets)
     if isinstance(game, AtomicGame):
@@ -57,10 +65,32 @@ def _captures_tracers(node: object, depth: int) -> bool:
         return False
     if isinstance(node, Tracer):
         return True
-    inside = [cell.cell_contents for cell in getattr(node, "__closure__", None) or ()]
-    if isinstance(node, jax.tree_util.Partial):
-        inside.append(node.func)
-    elif isinstance(node, eqx.Module):
+    return any(_captures_tracers(part, depth + 1) for part in _inside(node))
+
+
+def _inside(node: Any) -> list[Any]:
+    """What a function, or what it holds, may know beside its arguments."""
+    if isinstance(node, eqx.Module):
         # Arrays that the module holds are known; its functions may know more.
-        inside.extend(value for value in vars(node).values() if callable(value))
-    return any(_captures_tracers(part, depth + 1) for part in inside)
+        return [
+            value
+            for value in vars(node).values()
+            if callable(value) or isinstance(value, AbstractGame)
+        ]
+    if isinstance(node, jax.tree_util.Partial):
+        return [node.func]
+    if isinstance(node, functools.partial):
+        return [node.func, *node.args, *node.keywords.values()]
+    if isinstance(node, list | tuple):
+        return list(node)
+    if isinstance(node, dict):
+        return list(node.values())
+    if isinstance(node, types.MethodType):
+        return [node.__func__, node.__self__]
+    if isinstance(node, types.FunctionType):
+        cells = [cell.cell_contents for cell in node.__closure__ or ()]
+        return [*cells, *(node.__defaults__ or ()), *(node.__kwdefaults__ or {}).values()]
+    if hasattr(node, "__wrapped__"):  # `jax.jit`
+        return [node.__wrapped__]
+    plain = callable(node) and hasattr(node, "__dict__") and not isinstance(node, type)
+    return list(vars(node).values()) if plain else []

@@ -1,3 +1,4 @@
+from . import bank as bank
 from ._charging import ev_charging as ev_charging
 from ._duopoly import regulated_duopoly as regulated_duopoly
 from ._emission_tax import emission_tax as emission_tax

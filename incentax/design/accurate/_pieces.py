@@ -331,7 +331,9 @@ def _least_quadratic(
     sides = rows @ back
     level = -rooms + sides @ image
     size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)
-    sides, level = sides / size[:, None], level / size
+    # In units of the largest level: what is left below is 1 / (1 + |step|^2).
+    unit = max(np.max(np.abs(level) / size), 1e-300)
+    sides, level = sides / size[:, None], level / size / unit
     system = np.concatenate([sides.T, level[None, :]])
     aim = np.zeros(len(system))
     aim[-1] = 1
@@ -342,7 +344,8 @@ def _least_quadratic(
     left = aim - system @ found
     if not left[-1] > 1e-14:
         return np.zeros(len(gradient)), np.zeros(len(rows))
-    return back @ (-left[:-1] / left[-1] - image), found / left[-1] / size
+    nearest = left[:-1] * (unit / left[-1])
+    return -back @ (nearest + image), found * (unit / left[-1]) / size
 
 
 def _rounding(place: Place) -> float:

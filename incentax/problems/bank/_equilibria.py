@@ -1,29 +1,16 @@
-"""Equilibrium problems with known answers, published and of our own making.
-
-`EQUILIBRIA` maps a name to `(make, answers)`: `make()` returns the game and the start, `answers`
-the equilibria, of which one is to be found (`None` where only the residual is known).
-"""
+"""Equilibria with known answers, published and of our own making."""
 
 import jax.numpy as jnp
 import numpy as np
 
-import incentax as ix
-
-from .designs import BRAESS, braess_times
-
-EQUILIBRIA = {}
-
-
-def equilibrium(name, *answers):
-    def add(make):
-        EQUILIBRIA[name] = (make, answers)
-        return make
-
-    return add
+from ...games import AggregativeGame, AtomicGame, Game
+from ...sets import Box, NonNegative, Polyhedron, Simplex
+from ._entry import equilibrium
+from ._networks import BRAESS, braess_times
 
 
 def _five_firms(q):
-    """The oligopoly of `designs.py`, g = 1.1, without a leader."""
+    """The oligopoly of `_oligopolies.py`, g = 1.1, without a leader."""
     g, c, b = 1.1, jnp.array([10.0, 8, 6, 4, 2]), jnp.array([1.2, 1.1, 1, 0.9, 0.8])
     total = q.sum()
     price = 5000 ** (1 / g) * total ** (-1 / g)
@@ -31,21 +18,31 @@ def _five_firms(q):
     return c + (q / 5) ** (1 / b) - price + q * slope
 
 
-@equilibrium("five firms", [36.9325, 41.8181, 43.7066, 42.6592, 39.1790])
+@equilibrium(
+    "five firms",
+    [36.9325, 41.8181, 43.7066, 42.6592, 39.1790],
+    source="Murphy, Sherali, Soyster (1982)",
+    digits=4,
+)
 def five_firms():
-    game = ix.Game(lambda _, q: _five_firms(q), ix.Box(jnp.zeros(5), 200.0))
+    game = Game(lambda _, q: _five_firms(q), Box(jnp.zeros(5), 200.0))
     return game, 10 * jnp.ones(5)
 
 
-@equilibrium("five firms, shared cap", [14.05, 17.80, 20.91, 23.11, 24.13])
+@equilibrium(
+    "five firms, shared cap",
+    [14.05, 17.80, 20.91, 23.11, 24.13],
+    source="Murphy, Sherali, Soyster (1982)",
+    digits=2,
+)
 def five_firms_capped():
-    cap = ix.Polyhedron(inequality=(jnp.ones((1, 5)), jnp.array([100.0])), lower=0.0, upper=200.0)
-    return ix.Game(lambda _, q: _five_firms(q), cap), 10 * jnp.ones(5)
+    cap = Polyhedron(inequality=(jnp.ones((1, 5)), jnp.array([100.0])), lower=0.0, upper=200.0)
+    return Game(lambda _, q: _five_firms(q), cap), 10 * jnp.ones(5)
 
 
 @equilibrium("duopoly", [16 / 3, 16 / 3])
 def duopoly():
-    game = ix.AtomicGame(lambda _, x: x * (x.sum() - 16), ix.Box(-10.0 * jnp.ones(2), 10.0))
+    game = AtomicGame(lambda _, x: x * (x.sum() - 16), Box(-10.0 * jnp.ones(2), 10.0))
     return game, jnp.zeros(2)
 
 
@@ -54,24 +51,29 @@ def internet_switching():
     def cost(_, x):
         return -x / x.sum() * (1 - x.sum())
 
-    return ix.AtomicGame(cost, ix.Box(0.01 * jnp.ones(10), 1.0)), 0.5 * jnp.ones(10)
+    return AtomicGame(cost, Box(0.01 * jnp.ones(10), 1.0)), 0.5 * jnp.ones(10)
 
 
 @equilibrium("two players, shared cap", [0.75, 0.25])
 def two_players():
-    cap = ix.Polyhedron(inequality=(jnp.ones((1, 2)), jnp.ones(1)), lower=0.0, upper=1.0)
-    game = ix.AtomicGame(lambda _, x: (x - jnp.array([1.0, 0.5])) ** 2, cap)
+    cap = Polyhedron(inequality=(jnp.ones((1, 2)), jnp.ones(1)), lower=0.0, upper=1.0)
+    game = AtomicGame(lambda _, x: (x - jnp.array([1.0, 0.5])) ** 2, cap)
     return game, jnp.zeros(2)
 
 
-@equilibrium("Braess, demand 6", [2.0, 2.0, 2.0])
+@equilibrium("Braess, demand 6", [2.0, 2.0, 2.0], source="Braess (1968)")
 def braess():
     links = jnp.asarray(BRAESS)
-    game = ix.Game(lambda _, h: links.T @ braess_times(links @ h), ix.Simplex(3, total=6.0))
+    game = Game(lambda _, h: links.T @ braess_times(links @ h), Simplex(3, total=6.0))
     return game, jnp.array([6.0, 0.0, 0.0])
 
 
-@equilibrium("Kojima, Shindo 1986", [np.sqrt(6) / 2, 0, 0, 0.5], [1.0, 0, 3.0, 0])
+@equilibrium(
+    "Kojima, Shindo 1986",
+    [np.sqrt(6) / 2, 0, 0, 0.5],
+    [1.0, 0, 3.0, 0],
+    source="Kojima, Shindo (1986)",
+)
 def kojima_shindo():
     def operator(_, x):
         a, b, c, d = x
@@ -84,13 +86,13 @@ def kojima_shindo():
             ]
         )
 
-    return ix.Game(operator, ix.Box(jnp.zeros(4), jnp.inf)), jnp.ones(4)
+    return Game(operator, Box(jnp.zeros(4), jnp.inf)), jnp.ones(4)
 
 
-@equilibrium("Murty 1988, n = 128", 127 * [0.0] + [1.0])
+@equilibrium("Murty 1988, n = 128", 127 * [0.0] + [1.0], source="Murty (1988)")
 def murty():
     matrix = jnp.triu(2 * jnp.ones((128, 128)), 1) + jnp.eye(128)
-    game = ix.Game(lambda _, x: matrix @ x - 1, ix.Box(jnp.zeros(128), jnp.inf))
+    game = Game(lambda _, x: matrix @ x - 1, Box(jnp.zeros(128), jnp.inf))
     return game, jnp.zeros(128)
 
 
@@ -102,7 +104,7 @@ def _zero_sum(payoff):
         return jnp.concatenate([matrix @ x[n:], -matrix.T @ x[:n]])
 
     start = jnp.zeros(2 * n).at[jnp.array([0, n])].set(1.0)
-    return ix.Game(operator, ix.Simplex([n, n])), start
+    return Game(operator, Simplex([n, n])), start
 
 
 @equilibrium("matching pennies", 4 * [0.5])
@@ -132,7 +134,7 @@ def _planted_box(n, seed, exponent=0.0):
     force[quarter // 2 : quarter] = 1 + rng.random(quarter - quarter // 2)
     force[quarter : 2 * quarter] = -1 - rng.random(quarter)
     planted, force = jnp.asarray(x), jnp.asarray(force)
-    game = ix.Game(lambda _, x: matrix @ (x - planted) + force, ix.Box(jnp.zeros(n), 1.0))
+    game = Game(lambda _, x: matrix @ (x - planted) + force, Box(jnp.zeros(n), 1.0))
     return game, 0.5 * jnp.ones(n), planted
 
 
@@ -147,8 +149,9 @@ def _planted_simplex(n, seed):
     excess[:, -1] = 0
     planted = jnp.asarray(blocks.ravel())
     level = jnp.asarray((excess + np.array([[1.0], [-2.0]])).ravel())
-    game = ix.Game(lambda _, x: matrix @ (x - planted) + level, ix.Simplex([n, n]))
-    return game, game.strategy_set.centre(), planted
+    simplex = Simplex([n, n])
+    game = Game(lambda _, x: matrix @ (x - planted) + level, simplex)
+    return game, simplex.centre(), planted
 
 
 def _planted_polyhedron(n, seed, repeated=False):
@@ -163,11 +166,11 @@ def _planted_polyhedron(n, seed, repeated=False):
         slack[n // 3] = 0
     equality = rng.normal(size=(1, n))
     force = -(rows.T @ multiplier) - 0.7 * equality[0]
-    polyhedron = ix.Polyhedron(
+    polyhedron = Polyhedron(
         inequality=(rows, rows @ planted + slack), equality=(equality, equality @ planted)
     )
     planted, force = jnp.asarray(planted), jnp.asarray(force)
-    game = ix.Game(lambda _, x: matrix @ (x - planted) + force, polyhedron)
+    game = Game(lambda _, x: matrix @ (x - planted) + force, polyhedron)
     return game, polyhedron.centre(), planted
 
 
@@ -182,8 +185,10 @@ _PLANTED = {
     "planted polyhedron, n = 60": lambda: _planted_polyhedron(60, 7),
     "planted polyhedron, dependent rows": lambda: _planted_polyhedron(9, 8, repeated=True),
 }
+
+
 for _name, _make in _PLANTED.items():
-    EQUILIBRIA[_name] = (lambda make=_make: make()[:2], (lambda make=_make: make()[2],))
+    equilibrium(_name, lambda make=_make: make()[2])(lambda make=_make: make()[:2])
 
 
 @equilibrium("Cournot, 10,000 firms", lambda: _cournot()[1])
@@ -194,8 +199,8 @@ def cournot():
 def _cournot():
     """`a_i = p - c_i` where that is positive, with the price `p = p0 - Q`."""
     cost = jnp.linspace(1.0, 2.0, 10_000)
-    game = ix.AggregativeGame(
-        lambda _, a, total: cost - (100 - (a + total)), lambda _, a: a.sum(), ix.NonNegative()
+    game = AggregativeGame(
+        lambda _, a, total: cost - (100 - (a + total)), lambda _, a: a.sum(), NonNegative()
     )
 
     def excess(p):
