@@ -1,4 +1,4 @@
-"""Writes `api.md`, the reference of every public name, from the docstrings.
+"""Writes `reference/`, an entry for every public name, from the docstrings: one page a floor.
 
 Run `python docs/make.py`.
 """
@@ -12,55 +12,100 @@ from types import ModuleType
 import numpy as np
 
 import incentax as ix
+import incentax.experiments
 import incentax.plots  # imported by those who draw alone
 
-PAGE = Path(__file__).parent / "api.md"
-SECTIONS = {
+FOLDER = Path(__file__).parent / "reference"
+# A page's title, and the concepts on it: files and folders of the package.
+PAGES = {
+    "sets-and-graphs": ("Sets, graphs, schedules, noise", ("sets", "graphs", "schedules", "noise")),
+    "games": ("Games, mirror maps, smoothing", ("games", "geometry", "smoothing")),
+    "play": ("How agents move", ("dynamics",)),
+    "sensitivity": ("How an equilibrium answers", ("sensitivity",)),
+    "equilibrium": ("Where agents stop", ("equilibrium",)),
+    "design": ("How incentives move", ("design",)),
+    "evidence": ("Certificates, rates, assumptions", ("diagnostics", "assumptions")),
+    "traffic": ("Road networks", ("traffic",)),
+    "problems": ("Ready problems, the bank, figures", ("problems", "plots", "experiments")),
+    "running": (
+        "Results, compilation, errors",
+        ("_results", "_cache", "_compile", "_checks"),
+    ),
+}
+MODULES = {
     "incentax": ix,
     "incentax.assumptions": ix.assumptions,
     "incentax.diagnostics": ix.diagnostics,
+    "incentax.experiments": incentax.experiments,
     "incentax.graphs": ix.graphs,
     "incentax.noise": ix.noise,
     "incentax.plots": incentax.plots,
     "incentax.problems": ix.problems,
+    "incentax.problems.bank": ix.problems.bank,
     "incentax.schedules": ix.schedules,
     "incentax.smoothing": ix.smoothing,
     "incentax.traffic": ix.traffic,
 }
 
 
-def page() -> str:
-    """The whole page."""
-    names = {title: _names(module) for title, module in SECTIONS.items()}
-    known = {name for rows in names.values() for name in rows}
-    lines = [
-        "# API reference",
-        "",
-        "Every public name, from its docstring; `python docs/make.py` writes this page, and the",
-        "tests check that it is up to date and that every example runs as printed.",
-        "",
-    ]
-    shown: set[str] = set()
-    for title, rows in names.items():
-        links = ", ".join(f"[{name}](#{_anchor(name)})" for name in rows)
-        lines += [f"- **{title}**: {links}"]
-    for title, rows in names.items():
-        lines += ["", f"## {title}"]
-        for name, value in rows.items():
-            if name in shown:  # under two paths: shown once
+def pages() -> dict[str, str]:
+    """The text of every page by its file's name."""
+    entries: dict[str, list[tuple[str, str, object]]] = {page: [] for page in PAGES}
+    shown: set[int] = set()
+    for title, module in MODULES.items():
+        for name, value in _names(module).items():
+            if id(value) in shown:  # under two paths: shown once
                 continue
-            shown.add(name)
-            lines += [
-                "",
-                f'### <a id="{_anchor(name)}"></a>{name}',
-                "",
-                *_entry(title, name, value, known),
-            ]
+            shown.add(id(value))
+            entries[_page_of(title, value)].append((title, name, value))
+    links = _links(entries)
+    written = {f"{page}.md": _page(page, rows, links) for page, rows in entries.items()}
+    return {**written, "index.md": _index(entries, links)}
+
+
+def _page_of(title: str, value: object) -> str:
+    place = getattr(value, "__module__", None) or title
+    concept = (place if place.startswith("incentax.") else title).split(".")[1:2] or [""]
+    for page, (_, concepts) in PAGES.items():
+        if concept[0] in concepts:
+            return page
+    concept = title.split(".")[1]  # a constant
+    return next(page for page, (_, concepts) in PAGES.items() if concept in concepts)
+
+
+def _links(entries: dict[str, list[tuple[str, str, object]]]) -> dict[str, str]:
+    """Page and heading of every name, as GitHub and MyST number them."""
+    links = {}
+    for page, rows in entries.items():
+        seen: dict[str, int] = {}
+        for _, name, _ in rows:
+            slug = name.lower()
+            number = seen.get(slug, 0)
+            seen[slug] = number + 1
+            links[name] = f"{page}.md#{slug}" + (f"-{number}" if number else "")
+    return links
+
+
+def _page(page: str, rows: list[tuple[str, str, object]], links: dict[str, str]) -> str:
+    lines = [f"# {PAGES[page][0]}"]
+    for title, name, value in rows:
+        lines += ["", f"## {name}", "", *_entry(title, name, value, links)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _anchor(name: str) -> str:
-    return f"api-{name}"  # explicit: `Equilibria` and `equilibria` would share a heading's own
+def _index(entries: dict[str, list[tuple[str, str, object]]], links: dict[str, str]) -> str:
+    lines = [
+        "# Reference",
+        "",
+        "Every public name, from its docstring; `python docs/make.py` writes these pages, and the",
+        "tests check that they are up to date and that every example runs as printed.",
+        "",
+    ]
+    for page, rows in entries.items():
+        names = ", ".join(f"[{name}]({links[name]})" for _, name, _ in rows)
+        lines += [f"- **[{PAGES[page][0]}]({page}.md)**: {names}"]
+    tree = ["", "```{toctree}", ":hidden:", "", *PAGES, "```"]
+    return "\n".join([*lines, *tree]) + "\n"
 
 
 def _names(module: ModuleType) -> dict[str, object]:
@@ -77,7 +122,7 @@ def _is_constant(name: str, value: object) -> bool:
     return name.isupper() and isinstance(value, tuple | list | np.ndarray)
 
 
-def _methods(name: str, value: object, known: set[str]) -> list[str]:
+def _methods(name: str, value: object, known: dict[str, str]) -> list[str]:
     """Public methods and properties of a class that its own page or a base of ours explains."""
     if not isinstance(value, type):
         return []
@@ -101,17 +146,17 @@ def _methods(name: str, value: object, known: set[str]) -> list[str]:
     return ["", "**Methods and properties**", "", *lines] if lines else []
 
 
-def _entry(title: str, name: str, value: object, known: set[str]) -> list[str]:
+def _entry(title: str, name: str, value: object, known: dict[str, str]) -> list[str]:
     if _is_constant(name, value):
         shown = textwrap.fill(f"{title.replace('incentax', 'ix', 1)}.{name} = {value!r}", 96)
         return ["```text", shown, "```"]
     source = inspect.getsourcefile(inspect.unwrap(value))
-    place = Path(source).relative_to(PAGE.parents[1]) if source else None
+    place = Path(source).relative_to(FOLDER.parents[1]) if source else None
     lines = ["```text", _signature(title, name, value), "```", ""]
     text = inspect.getdoc(value) or ""
     if not isinstance(value, type) or value.__doc__ is not None:
         lines += _markdown(text, known)
-    return [*lines, *_methods(name, value, known), "", f"[source](../{place})"]
+    return [*lines, *_methods(name, value, known), "", f"Source: `{place}`"]
 
 
 def _signature(title: str, name: str, value: object) -> str:
@@ -126,12 +171,12 @@ def _signature(title: str, name: str, value: object) -> str:
     return textwrap.fill(f"{prefix}.{name}{re.sub(r' at 0x[0-9a-f]+', '', text)}", 96)
 
 
-def _markdown(text: str, known: set[str]) -> list[str]:
+def _markdown(text: str, known: dict[str, str]) -> list[str]:
     """Links between names, examples as blocks of code, formulas as blocks of text."""
 
     def link(match: re.Match) -> str:
         name = match[1]
-        return f"[`{name}`](#{_anchor(name)})" if name in known else f"`{name}`"
+        return f"[`{name}`]({known[name]})" if name in known else f"`{name}`"
 
     lines: list[str] = []
     block, example = "", False
@@ -168,4 +213,6 @@ def _close(lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    FOLDER.mkdir(exist_ok=True)
+    for file, text in pages().items():
+        (FOLDER / file).write_text(text)

@@ -1,10 +1,22 @@
-"""The reference page is that of the docstrings, whose examples the doctests run."""
+"""The site: its reference is that of the docstrings, its programs run, its links lead somewhere."""
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if not {"reference", "_build", "notebooks"} & set(path.relative_to(ROOT).parts)
+]
+# These compile several designs.
+_LONG = ("my-own-network", "several-equilibria", "a-simulator", "a-policy-as-a-module")
 
 
 def _maker():
@@ -15,43 +27,78 @@ def _maker():
 
 
 def test_reference_is_up_to_date():
-    assert (ROOT / "docs" / "api.md").read_text() == _maker().page(), "run `python docs/make.py`"
+    pages = _maker().pages()
+    assert {path.name for path in REFERENCE.iterdir()} == set(pages)
+    for name, text in pages.items():
+        assert (REFERENCE / name).read_text() == text, "run `python docs/make.py`"
 
 
 def test_every_example_of_the_reference_is_one_that_the_doctests_run():
-    page = (ROOT / "docs" / "api.md").read_text()
     sources = "\n".join(
         re.sub(r"^ +", "", path.read_text(), flags=re.MULTILINE)
         for path in sorted((ROOT / "incentax").rglob("*.py"))
     )
-    blocks = re.findall(r"```(\w+)\n(.*?)```", page, flags=re.DOTALL)
-    assert {kind for kind, _ in blocks} == {"text", "pycon"}
-    for kind, block in blocks:
-        if kind == "pycon":
-            assert re.sub(r"^ +", "", block, flags=re.MULTILINE).strip() in sources
+    for page in REFERENCE.iterdir():
+        blocks = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), flags=re.DOTALL)
+        assert {kind for kind, _ in blocks} <= {"text", "pycon"}
+        for kind, block in blocks:
+            if kind == "pycon":
+                assert re.sub(r"^ +", "", block, flags=re.MULTILINE).strip() in sources
 
 
-def test_the_programs_of_the_pages_run(capsys):
-    text = (ROOT / "docs" / "compilation.md").read_text()
-    known = {}
-    for program in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-        exec(program, known)
-    assert capsys.readouterr().out.split("\n")[-2] == "(3, 2) True"
+def _programs(path):
+    return "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in _LONG), id=path.stem)
+        for path in [ROOT / "README.md", *PAGES]
+        if _programs(path)
+    ],
+)
+def test_the_programs_of_a_page_run_and_print_what_it_says(page, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _programs(page)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    for shown in re.findall(r"```python\n.*?```\n+```text\n(.*?)```", page.read_text(), re.DOTALL):
+        assert shown in done.stdout
 
 
 def test_every_method_has_an_entry():
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (REFERENCE / "traffic.md").read_text()
     for text in (".link_flows(x)", ".link_times(flows)", ".total_travel_time(theta, x)"):
         assert f"`{text}`" in page
     assert "ix.traffic.TOLLED_LINKS" in page
-    assert "## incentax.plots" in page
 
 
-def test_every_link_of_readme_and_reference_leads_somewhere():
-    pages = ("README.md", "docs/api.md", "docs/compilation.md", "benchmarks/README.md")
-    for page in (ROOT / name for name in pages):
-        text = page.read_text()
-        for target in re.findall(r"\]\((?!http)([^)#\s]+)", text):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-        for anchor in re.findall(r"\]\(#(api-\w+)\)", text):
-            assert f'id="{anchor}"' in text, anchor
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+        *PAGES,
+        *sorted(REFERENCE.iterdir()),
+    ],
+    ids=lambda path: path.stem,
+)
+def test_every_link_leads_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!http)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        other = page.parent / target if target else page
+        assert other.exists(), f"{page.name}: {target}"
+        if anchor:
+            text = other.read_text()
+            for included in re.findall(r"\{include\} (\S+)", text):
+                text += (other.parent / included).read_text()
+            headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings]
+            assert re.sub(r"-\d$", "", anchor) in slugs, f"{page.name}: {target}#{anchor}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 110

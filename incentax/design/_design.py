@@ -56,8 +56,8 @@ def design(
       return what there is with the reason in `.result`.
 
     **Raises** `ValueError` for a wrong argument, [`DesignFailure`][] (a `RuntimeError` that
-    carries the run so far) when the run turns non-finite and `throw`. Inside a user's own `jit`
-    it is a plain `RuntimeError`, and only `throw=False` keeps the run.
+    carries the run so far) when the run turns non-finite and `throw`. In a program of the user's
+    the answer is NaN instead, with the reason in `.result`.
 
     !!! example
 

@@ -69,7 +69,7 @@ class Run(eqx.Module):
         >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
         >>> scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
         >>> run = ix.Run(problem, jnp.zeros(1), scheme, record=50)
-        >>> while jnp.abs(run.x - 3) > 1e-6:
+        >>> while jnp.abs(run.x - 3) > 1e-9:
         ...     run = run.advance(50)
         >>> int(run.steps), run.history.step.tolist(), run.solution().theta.round(4).tolist()
         (100, [50, 100], [3.0])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.diagnostics import (
+from incentax.assumptions import (
     design_constants,
     regulator_constants,
     strong_monotonicity,

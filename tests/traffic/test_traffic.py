@@ -10,7 +10,7 @@ import pytest
 
 import incentax as ix
 
-TNTP = Path(__file__).parents[2] / "shared" / "data" / "tntp"
+TNTP = Path(__file__).parents[3] / "shared" / "data" / "tntp"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 import incentax as ix
 
-from .problems import BANK
+from ..cases import BANK
 
 
 @pytest.mark.parametrize("name", BANK)

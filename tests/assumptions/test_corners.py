@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.diagnostics import design_constants, regulator_constants
+from incentax.assumptions import design_constants, regulator_constants
 
 CORNERS = {
     "iso-elastic": (

@@ -8,7 +8,7 @@ import pytest
 
 import incentax as ix
 
-from .problems import BANK, emission_tax_free, ragged_logit
+from ..cases import BANK, emission_tax_free, ragged_logit
 
 
 def _equilibrium(case, theta, start=None):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.diagnostics import (
+from incentax.assumptions import (
     design_constants,
     regulator_constants,
     strong_stability,
 )
 
-from .problems import BANK
-from .test_banks import DESIGNS, EQUILIBRIA, NAMES
+from ..cases import BANK
+from ..problems.test_banks import DESIGNS, EQUILIBRIA, NAMES
 
 
 def _problem(operator, strategies, incentives=None):

@@ -8,7 +8,7 @@ import pytest
 import incentax as ix
 from incentax.design.accurate._smoothed import evaluate_smoothed, start_point
 
-from .problems import BANK, emission_tax_free
+from ..cases import BANK, emission_tax_free
 
 
 def _quadratic(incentive_set=None):
