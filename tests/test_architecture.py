@@ -86,3 +86,31 @@ def test_nothing_prints_or_touches_what_is_not_its_own():
 def test_files_hold_one_concept():
     for path in _files():
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def _functions():
+    for path in _files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield path, node
+
+
+def test_functions_fit_on_a_page():
+    """80 lines without the docstring."""
+    for path, node in _functions():
+        text = node.body[0] if ast.get_docstring(node) else None
+        documented = text.end_lineno - text.lineno + 1 if text else 0
+        lines = node.end_lineno - node.lineno + 1 - documented
+        assert lines <= 80, f"{path.relative_to(ROOT)}: {node.name} has {lines} lines"
+
+
+def test_at_most_five_arguments_are_positional():
+    for path, node in _functions():
+        names = [one.arg for one in node.args.posonlyargs + node.args.args]
+        number = len([name for name in names if name not in ("self", "cls")])
+        assert number <= 5, f"{path.relative_to(ROOT)}: {node.name}"
+
+
+def test_half_of_the_files_are_short():
+    lengths = sorted(len(path.read_text().splitlines()) for path in _files())
+    assert lengths[len(lengths) // 2] <= 150

@@ -1,5 +1,6 @@
 """What the theorems ask of a game, what holds of it, and the step sizes that they allow."""
 
+from ._asked import Stability as Stability
 from ._design_constants import (
     design_constants as design_constants,
     DesignConstants as DesignConstants,
@@ -12,8 +13,5 @@ from ._regulator_constants import (
     RegulatorConstants as RegulatorConstants,
 )
 from ._report import Assumption as Assumption
-from ._stability import (
-    Stability as Stability,
-    strong_monotonicity as strong_monotonicity,
-    strong_stability as strong_stability,
-)
+from ._strong_monotonicity import strong_monotonicity as strong_monotonicity
+from ._strong_stability import strong_stability as strong_stability

@@ -10,11 +10,12 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 from .._checks import require_count, require_positive
 from ..design import DesignProblem
 from . import _report as rows
+from ._asked import region, share_of, Stability
 from ._design_constants import constants_of, DesignConstants
 from ._regulator_constants import regulated, RegulatorConstants
 from ._report import Assumption
 from ._sampled import agents_of, DENSE, sample
-from ._stability import monotonicity, region, share_of, Stability
+from ._strong_monotonicity import monotonicity
 
 
 class Diagnosis(NamedTuple):
@@ -100,9 +101,9 @@ def diagnose(
     key = jax.random.key(0) if key is None else key
     key_sample, key_rest = jax.random.split(key)
     game = problem.game
-    seen = sample(game, problem.incentive_set, theta, x, samples, key_sample)
+    seen = sample(game, problem.incentive_set, theta, x, samples, key=key_sample)
     agents = agents_of(game.strategies(theta), x, sizes)
-    constants = constants_of(problem, theta, x, seen, agents, share, key_rest)
+    constants = constants_of(problem, theta, x, seen, agents, mixing=share, key=key_rest)
     regulator = regulated(problem, theta, x, seen)
     monotone = None if x.size > DENSE else monotonicity(seen, agents)
     found = [

@@ -25,6 +25,7 @@ def weigh_points(
     x: Array,
     agents: Agents,
     mirror_map: AbstractMirrorMap,
+    *,
     mixing: float,
     samples: int,
     key: PRNGKeyArray,
@@ -41,7 +42,9 @@ def weigh_points(
 
     def rows_of(points: Array, weights: np.ndarray, steps: int) -> np.ndarray:
         weighed = jnp.asarray(weights[agents.owner], x.dtype)
-        terms, divergence = _terms(game, theta, x, mirror_map, share, points, weighed, steps)
+        terms, divergence = _terms(
+            game, theta, x, mirror_map, share, points=points, weights=weighed, steps=steps
+        )
         with np.errstate(all="ignore"):
             return agents.sums(np.asarray(terms)) / np.asarray(divergence)[:, None]
 
@@ -72,6 +75,7 @@ def _terms(
     x: Array,
     mirror_map: AbstractMirrorMap,
     mixing: Array,
+    *,
     points: Array,
     weights: Array,
     steps: int,

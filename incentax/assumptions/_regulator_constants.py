@@ -14,12 +14,13 @@ from .._compile import compiled
 from ..design import DesignProblem
 from ..games import AtomicGame
 from ..sets import Simplex
-from ._design_constants import DENSE_HESSIAN, incentive_effect
+from ._asked import region
+from ._design_constants import incentive_effect
 from ._estimate import Estimate, exact, largest, least, UNKNOWN
 from ._matrices import least_slope
+from ._quadratic import DENSE_HESSIAN
 from ._sampled import sample, Sampled
 from ._spectrum import lowest_slope
-from ._stability import region
 
 
 class RegulatorConstants(NamedTuple):
@@ -107,7 +108,7 @@ def regulator_constants(
     samples = require_count("regulator_constants", "samples", samples)
     theta, x = region("regulator_constants", problem, theta)
     key = jax.random.key(0) if key is None else key
-    seen = sample(problem.game, problem.incentive_set, theta, x, samples, key)
+    seen = sample(problem.game, problem.incentive_set, theta, x, samples, key=key)
     return regulated(problem, theta, x, seen)
 
 

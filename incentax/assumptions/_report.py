@@ -10,11 +10,11 @@ from jaxtyping import Array, PyTree
 
 from ..design import DesignProblem
 from ..sets import AbstractSet, Simplex
+from ._asked import Stability, Verdict
 from ._design_constants import DesignConstants
 from ._estimate import Estimate
 from ._regulator_constants import RegulatorConstants
 from ._sampled import Sampled
-from ._stability import Stability, Verdict
 
 LIU, DU = "Liu", "Du"
 

@@ -115,6 +115,7 @@ def sample(
     theta: PyTree,
     x: Array,
     samples: int,
+    *,
     key: PRNGKeyArray,
 ) -> Sampled:
     """Draws points and takes Jacobians; the first point is `(theta, x)` itself.

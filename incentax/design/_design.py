@@ -84,5 +84,5 @@ def design(
     progress = start("design", problem, theta0, scheme, x0=x0, key=key)
     rows = -(-steps // record.every)
     span = (jnp.int32(0), jnp.int32(steps))
-    progress, history = advance(problem, scheme, progress, key, record, rows, span)
-    return finish(problem, scheme, progress, history, throw, key)
+    progress, history = advance(problem, scheme, progress, key, record, rows=rows, span=span)
+    return finish(problem, scheme, progress, history, throw, key=key)

@@ -103,14 +103,14 @@ class Run(eqx.Module):
         steps = require_count("Run.advance", "steps", steps)
         rows = -(-steps // self.record.every)
         span = (jnp.int32(self.count), jnp.int32(self.count + steps))
-        game = (self.problem, self.scheme, self.progress, self.key)
-        progress, history = advance(*game, self.record, rows, span)
+        run = (self.problem, self.scheme, self.progress, self.key, self.record)
+        progress, history = advance(*run, rows=rows, span=span)
         changed = (progress, self.count + steps, (*self.parts, history))
         return eqx.tree_at(lambda run: (run.progress, run.count, run.parts), self, changed)
 
     def solution(self, *, throw: bool = True) -> DesignSolution:
         """What the run has found so far; [`DesignFailure`][] when it broke off and `throw`."""
-        return finish(self.problem, self.scheme, self.progress, self.history, throw, self.key)
+        return finish(self.problem, self.scheme, self.progress, self.history, throw, key=self.key)
 
     @property
     def theta(self) -> PyTree:
@@ -182,6 +182,7 @@ def advance(
     progress: Progress,
     key: PRNGKeyArray | None,
     record: Record,
+    *,
     rows: int,
     span: tuple[Int[Array, ""], Int[Array, ""]],
 ) -> tuple[Progress, History]:
@@ -263,6 +264,7 @@ def finish(
     progress: Progress,
     history: History,
     throw: bool,
+    *,
     key: PRNGKeyArray | None = None,
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""

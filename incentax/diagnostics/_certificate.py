@@ -228,7 +228,9 @@ def certify(
     entropic = known_entropic(game)
     known = not is_inside(problem, theta, given_x, key)
     proving = known and is_judgeable(problem, theta, found.x, entropic)
-    certificate = _certify(problem, theta, given_x, found, key, None if proving else (entropic,))
+    certificate = _certify(
+        problem, theta, given_x, found, key, probing=None if proving else (entropic,)
+    )
     if proving:
         certificate = _proved(certificate, problem, theta, found.x)
     if not proving:
@@ -255,6 +257,7 @@ def _certify(
     given: Array,
     found: Equilibrium,
     key: PRNGKeyArray,
+    *,
     probing: tuple[bool | None] | None,
 ) -> Certificate:
     """All but what linear programs prove; with `probing` by probes, and known to be entropic."""

@@ -64,7 +64,9 @@ def goldstein_measure(
     samples = require_count("goldstein_measure", "samples", samples, 2)
     inner = problem.incentive_set.project(theta)
     _, x = problem.at_door("goldstein_measure", ("theta", "x0"), inner, x0)
-    found, bad = _measure(problem, theta, x, delta, key, samples, known_entropic(problem.game))
+    found, bad = _measure(
+        problem, theta, x, delta, key, samples=samples, entropic=known_entropic(problem.game)
+    )
     if not is_traced(bad) and bad >= 0:
         direction = sphere(jax.random.split(key, samples)[int(bad)], theta)
         raise ValueError(
@@ -81,13 +83,16 @@ def _measure(
     x: Array,
     delta: Array,
     key: PRNGKeyArray,
+    *,
     samples: int,
     entropic: bool | None,
 ) -> tuple[GoldsteinMeasure, Array]:
     """The measure, and the number of the first sample that is not finite, or -1."""
 
     def value(point: PyTree) -> Array:
-        reached, _, _ = find_equilibrium(problem.game, point, x, None, 1e-10, 20_000, entropic)
+        reached, _, _ = find_equilibrium(
+            problem.game, point, x, None, 1e-10, max_steps=20_000, entropic=entropic
+        )
         return problem.objective(point, reached)
 
     def one(key: PRNGKeyArray) -> Array:

@@ -83,6 +83,7 @@ class MirrorDescent(AbstractMirrorPlay):
         point: PyTree,
         operator_value: Array,
         count: Array,
+        *,
         key: PRNGKeyArray | None = None,
     ) -> PyTree:
         """The point after one step on feedback about `operator_value`; consumes `key`."""

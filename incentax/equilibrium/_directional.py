@@ -86,7 +86,7 @@ def directional_derivative(
     given = x is not None
     x = strategy_at_door("directional_derivative", "x", game, theta, x)
     game = hold_captured(game, theta, x)
-    found = _derive(game, theta, direction, x, given, known_entropic(game))
+    found = _derive(game, theta, direction, x, given, entropic=known_entropic(game))
     return raise_unless_successful(found, throw)
 
 
@@ -97,11 +97,14 @@ def _derive(
     direction: PyTree,
     x: Array,
     given: bool,
+    *,
     entropic: bool | None,
 ) -> DirectionalDerivative:
     solved = RESULTS.successful
     if not given:
-        x, _, solved = find_equilibrium(game, theta, x, None, 1e-12, 100_000, entropic)
+        x, _, solved = find_equilibrium(
+            game, theta, x, None, 1e-12, max_steps=100_000, entropic=entropic
+        )
     if entropic:  # every strategy is used: there is no bound to be left
         _, value = jax.jvp(lambda t: Implicit().attach(game, t, x), (theta,), (direction,))
         zero = jnp.int32(0)

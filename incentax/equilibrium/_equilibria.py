@@ -252,7 +252,7 @@ def _play(
     """Where play ends from each start, and how far that is from equilibrium."""
 
     def one(x: Array) -> tuple[Array, Array]:
-        end, _, _ = find_equilibrium(game, theta, x, method, 1e-7, _PLAY)
+        end, _, _ = find_equilibrium(game, theta, x, method, 1e-7, max_steps=_PLAY)
         return end, natural_residual(game, theta, end)
 
     return jax.vmap(one)(starts)
@@ -263,7 +263,7 @@ def _settle(game: AbstractGame, theta: PyTree, points: Array) -> tuple[Array, Ar
     """What Newton's method reaches: strategies, residuals, operators, and which are isolated."""
 
     def one(x: Array) -> tuple[Array, Array, Array, Array]:
-        end, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, 200)
+        end, _, _ = find_equilibrium(game, theta, x, Newton(), 1e-10, max_steps=200)
         value = game.operator(theta, end)
         residual = natural_residual(game, theta, end)
         return end, residual, value, is_isolated(game, theta, end)
@@ -286,7 +286,7 @@ def _stable(
         starts = draw_around(game, theta, x, jax.random.split(key, _NUDGES // 2), _NUDGE)
 
         def stays(start: Array) -> Array:
-            end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, _PLAY)
+            end, _, _ = find_equilibrium(game, theta, start, method, 1e-7, max_steps=_PLAY)
             away = jnp.max(jnp.abs(end - x))
             return away <= 2 * jnp.maximum(jnp.max(jnp.abs(start - x)), 1e-6)
 

@@ -70,7 +70,7 @@ def _linear_program(polyhedron: Polyhedron, cost: Array) -> Array:
     size = jnp.max(jnp.abs(cost))
     unit = cost / jnp.where(size > 0, size, 1)
     start = polyhedron.centre().astype(cost.dtype)
-    found = find_equilibrium(game, unit, start, Newton(), None, 150)
+    found = find_equilibrium(game, unit, start, Newton(), None, max_steps=150)
     y, _, result = found
     return jnp.where(result == RESULTS.successful, jnp.vdot(cost, y), -jnp.inf)
 

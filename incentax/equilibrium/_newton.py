@@ -80,9 +80,11 @@ class Newton(eqx.Module):
         if game.entropic is None or entropic is False:
             return self._on_constraints(game, theta, x, tol, jnp.asarray(False))
         if entropic:
-            return _solve_in_logarithms(game, theta, x, tol, self.max_steps, jnp.asarray(False))
+            return _solve_in_logarithms(
+                game, theta, x, tol, self.max_steps, skip=jnp.asarray(False)
+            )
         known = game.entropic
-        inner = _solve_in_logarithms(game, theta, x, tol, self.max_steps, ~known)
+        inner = _solve_in_logarithms(game, theta, x, tol, self.max_steps, skip=~known)
         return tree_where(known, inner, self._on_constraints(game, theta, x, tol, known))
 
     def _on_constraints(
@@ -166,6 +168,7 @@ def _solve_in_logarithms(
     x: Array,
     tol: Array | float,
     max_steps: int,
+    *,
     skip: Bool[Array, ""],
 ) -> tuple[Array, Float[Array, ""], Int[Array, ""]]:
     simplex = game.strategies(theta)

@@ -71,7 +71,7 @@ def quantal_path(
     epsilon = require_positive("quantal_path", "epsilon", epsilon, strictly=False)
     x = strategy_at_door("quantal_path", "x0", QuantalResponse(game, 1.0), theta, x0)
     entropic = None if is_traced(epsilon) else bool(jnp.all(epsilon == 0))
-    return raise_unless_successful(_follow(game, theta, etas, epsilon, x, entropic), throw)
+    return raise_unless_successful(_follow(game, theta, etas, epsilon, x, entropic=entropic), throw)
 
 
 @compiled
@@ -81,11 +81,14 @@ def _follow(
     etas: Array,
     epsilon: Array,
     start: Array,
+    *,
     entropic: bool | None,
 ) -> QuantalPath:
     def one(x: Array, eta: Array):
         quantal = QuantalResponse(game, eta, epsilon=epsilon)
-        found, steps, result = find_equilibrium(quantal, theta, x, None, None, 100_000, entropic)
+        found, steps, result = find_equilibrium(
+            quantal, theta, x, None, None, max_steps=100_000, entropic=entropic
+        )
         residuals = natural_residual(quantal, theta, found), natural_residual(game, theta, found)
         return found, (found, *residuals, steps, result == RESULTS.successful)
 

@@ -112,7 +112,17 @@ def solve_equilibrium(
         method.check(game, theta, x)
     game = hold_captured(game, theta, x)
     return raise_unless_successful(
-        _solve(game, theta, x, method, level, max_steps, sensitivity, known_entropic(game)), throw
+        _solve(
+            game,
+            theta,
+            x,
+            method,
+            level,
+            max_steps=max_steps,
+            sensitivity=sensitivity,
+            entropic=known_entropic(game),
+        ),
+        throw,
     )
 
 
@@ -146,12 +156,13 @@ def _solve(
     x: Array,
     method: Newton | AbstractDynamics | None,
     tol: Array | None,
+    *,
     max_steps: int,
     sensitivity: AbstractSensitivity,
     entropic: bool | None,
 ) -> Equilibrium:
     still = jax.lax.stop_gradient((game, theta, x))
-    x, steps, result = find_equilibrium(*still, method, tol, max_steps, entropic)
+    x, steps, result = find_equilibrium(*still, method, tol, max_steps=max_steps, entropic=entropic)
     residual, degenerate = _evidence(*still[:2], x)
     return Equilibrium(sensitivity.attach(game, theta, x), residual, steps, degenerate, result)
 
@@ -162,6 +173,7 @@ def find_equilibrium(
     x: Array,
     method: Newton | AbstractDynamics | None,
     tol: Array | float | None,
+    *,
     max_steps: int,
     entropic: bool | None = None,
 ) -> tuple[Array, Int[Array, ""], RESULTS]:
@@ -171,10 +183,12 @@ def find_equilibrium(
     """
     newton = Newton() if method is None else method
     if not isinstance(newton, Newton):
-        return _by_play(game, theta, x, newton, tol, max_steps, jnp.asarray(False))
+        return _by_play(game, theta, x, newton, tol, max_steps=max_steps, found=jnp.asarray(False))
     newton = Newton(min(newton.max_steps, max_steps))
     if method is None and not newton.fits(game, theta, x):
-        return _by_play(game, theta, x, Extragradient(), tol, max_steps, jnp.asarray(False))
+        return _by_play(
+            game, theta, x, Extragradient(), tol, max_steps=max_steps, found=jnp.asarray(False)
+        )
     reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
     # A strategy is known to rounding: what that makes of steep costs cannot be asked for.
     value, moved = jax.jvp(lambda x: game.operator(theta, x), (reached,), (reached,))
@@ -184,7 +198,9 @@ def find_equilibrium(
     if method is not None or newton.stands_alone(game, theta):
         return reached, steps, _verdict(game, theta, x, found, jnp.asarray(True))
     start = jnp.where(found, reached, x)
-    x, more, result = _by_play(game, theta, start, Extragradient(), tol, max_steps, found)
+    x, more, result = _by_play(
+        game, theta, start, Extragradient(), tol, max_steps=max_steps, found=found
+    )
     return x, steps + more, result
 
 
@@ -194,12 +210,13 @@ def _by_play(
     start: Array,
     method: AbstractDynamics,
     tol: Array | float | None,
+    *,
     max_steps: int,
     found: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], RESULTS]:
     unit = magnification(game, theta, start)
     x, steps, finite, stuck = _play_to_tolerance(
-        game, theta, start, method, (tol, unit), max_steps, found
+        game, theta, start, method, (tol, unit), max_steps=max_steps, skip=found
     )
     value = unit * game.operator(theta, x)
     reached = found | (natural_residual(game, theta, x, value) <= _allowed(tol, x, value))
@@ -254,6 +271,7 @@ def _play_to_tolerance(
     x: Array,
     method: AbstractDynamics,
     level: tuple[Array | float | None, Array],
+    *,
     max_steps: int,
     skip: Bool[Array, ""],
 ) -> tuple[Array, Int[Array, ""], Bool[Array, ""], Bool[Array, ""]]:

@@ -251,6 +251,7 @@ def interior_step(
     constraints: LinearConstraints,
     box: Bounds,
     now: InteriorPoint,
+    *,
     target: Array | None = None,
 ) -> InteriorPoint:
     """Mehrotra's predictor and corrector, with a length that keeps the residuals in check.
@@ -341,7 +342,7 @@ def solve_central(
 
     def step(carry):
         now, _, count = carry
-        now = interior_step(linearise, operator, constraints, box, now, target)
+        now = interior_step(linearise, operator, constraints, box, now, target=target)
         return now, error(now), count + 1
 
     found, left, _ = jax.lax.while_loop(going_on, step, (start, error(start), jnp.int32(0)))

@@ -73,7 +73,9 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
     for origin, destination in demand.pairs.tolist():
         if destination not in to_go:
             to_go[destination] = _shortest_to(network, time, incoming, destination)
-        search = _paths_in_order(network, time, outgoing, to_go[destination], origin, destination)
+        search = _paths_in_order(
+            network, time, outgoing, to_go[destination], origin, destination=destination
+        )
         found = [path for path, _ in zip(search, range(k), strict=False)]
         if not found:
             raise ValueError(
@@ -123,6 +125,7 @@ def _paths_in_order(
     outgoing: list[list[int]],
     to_go: list[tuple[float, int]],
     origin: int,
+    *,
     destination: int,
 ) -> Iterator[tuple[int, ...]]:
     head = network.head.tolist()

@@ -1,5 +1,7 @@
 """What a search has found: whether it is stationary, at bounds, or at a kink."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,115 +46,156 @@ def examine(
     thousandth of the slope, and the gradient jumps as much over short steps as over long ones.
     Where the adjoint system has no solution nothing of that is evidence. `x` is the equilibrium.
     """
-    start, unravel = ravel_pytree(theta)
-    exact = ExactObjective(problem, theta, entropic)
-    incentives = problem.incentive_set.constraints(theta)
-    rows = incentives.inequality_level.size + incentives.equality_level.size
-    eps = float(jnp.finfo(start.dtype).eps)
-    none, nearly, no_answer = max(1e-5, eps**0.5), max(1e-6, eps**0.5), max(NO_DERIVATIVE, eps**0.4)
-    exists = evaluate_hypergradient(problem, theta, x, Implicit()).residual <= no_answer
-    # Everything below in units of the entries of theta.
-    unit = unit_of(incentives, start)
-    flat = start / unit
-
-    def projected(flat: Array) -> Array:
-        return ravel_pytree(problem.incentive_set.project(unravel(unit * flat)))[0] / unit
-
-    def evaluated(flat: Array, near: Array) -> Evaluation:
-        found = exact(unit * flat, near, None)
-        return eqx.tree_at(lambda e: e.gradient, found, unit * found.gradient)
-
-    axes = jnp.eye(flat.size, dtype=flat.dtype)[:_PROBES]
-    random = jax.random.normal(key, (2 * min(flat.size, _PROBES), flat.size), flat.dtype)
+    flat, _ = ravel_pytree(theta)
+    here = _Here(problem, theta, entropic)
+    size, dtype = flat.size, flat.dtype
+    axes = jnp.eye(size, dtype=dtype)[:_PROBES]
+    random = jax.random.normal(key, (2 * min(size, _PROBES), size), dtype)
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
-    long, short = eps**0.25, eps**0.375
-    fixed = jnp.concatenate([jnp.zeros((2, flat.size), flat.dtype), axes, -axes, random])
+    fixed = jnp.concatenate([jnp.zeros((2, size), dtype), axes, -axes, random])
     number = len(fixed)
-
-    def left_of(gradient: Array) -> Array:
-        """The gradient's norm, without what points out of the set; a short step tells it."""
-        norm = jnp.linalg.norm(gradient)
-        length = 1e-3 / jnp.where(norm > 0, norm, 1)
-        if rows:
-            return jnp.linalg.norm(flat - projected(flat - length * gradient)) / length
-        # Between bounds every entry has a width of its own.
-        longest = 1e-3 * (incentives.upper - incentives.lower) / unit
-        step = jnp.clip(length * gradient, -longest, longest)
-        taken = (flat - projected(flat - step)) / jnp.where(step == 0, 1, step)
-        return jnp.linalg.norm(taken * gradient)
-
-    def verdict(at: Evaluation, curvature: Array, around: Array) -> tuple[Array, Array]:
-        """Whether the gradient is zero, and the size of its parts.
-
-        `around` is the largest gradient that was seen close by.
-        """
-        direct, through = jax.grad(problem.objective, (0, 1))(theta, at.x)
-        direct = unit * ravel_pytree(direct)[0]
-        parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
-        left = left_of(at.gradient)
-        near = (left <= nearly * curvature) | (left <= 1e-6 * around)
-        # What rounding makes of strategies that hardly move with theta.
-        moving = jnp.linalg.norm(through.ravel()) * jnp.max(jnp.abs(at.x))
-        near = near | (left <= 1e3 * eps * moving)
-        return (left <= none * parts) | near, parts
+    exists = here.exists(x)
+    long, short = here.eps**0.25, here.eps**0.375
 
     def going_on(carry):
-        index, at, steepest, curvature, _, around = carry
-        zero, parts = verdict(at, curvature, around)
+        index, at, seen = carry
+        zero, parts = here.verdict(at, seen)
         smooth_end = (index > 1) & zero & (at.degenerate == 0) & exists
         # A probe that descends settles the question too.
-        return (index < 2 * number) & ~smooth_end & (steepest <= 1e-3 * parts)
+        return (index < 2 * number) & ~smooth_end & (seen.steepest <= 1e-3 * parts)
 
     def look(carry):
-        index, at, steepest, curvature, jumps, around = carry
+        index, at, seen = carry
         length = jnp.where(index < number, long, short)
         # The point itself first, then the direction of descent, then those that are fixed.
         slope = jnp.linalg.norm(at.gradient)
         descent = -at.gradient / jnp.where(slope > 0, slope, 1)
         direction = jnp.where(index % number == 1, descent, fixed[index % number])
-        probe = jnp.where(index == 0, flat, projected(flat + length * direction))
-        found = evaluated(probe, at.x)
-        rounding = 100 * jnp.finfo(flat.dtype).eps * jnp.abs(at.objective)
+        probe = jnp.where(index == 0, here.flat, here.projected(here.flat + length * direction))
+        found = here.evaluated(probe, at.x)
+        seen = here.noted(seen, index, at, (probe, found, length), index // number)
+        return index + 1, tree_where(index == 0, found, at), seen
+
+    nowhere = jnp.full((), jnp.inf, dtype)
+    unknown = Evaluation(nowhere, jnp.zeros_like(flat), x, None, jnp.int32(0))
+    nothing = jnp.zeros((), dtype)
+    first = jnp.int32(0), unknown, _Seen(nothing, nothing, nothing, jnp.zeros(2, dtype))
+    _, at, seen = jax.lax.while_loop(going_on, look, first)
+    return _ending(here, at, seen, exists)
+
+
+class _Seen(NamedTuple):
+    """What the probes have met: the steepest descent, the curvature along the first of them, the
+    largest gradient, and its largest jump over long and over short steps."""
+
+    steepest: Array
+    curvature: Array
+    around: Array
+    jumps: Array
+
+
+class _Here:
+    """The objective around an incentive, in units of the incentive's entries."""
+
+    def __init__(self, problem: DesignProblem, theta: PyTree, entropic: bool | None):
+        start, self.unravel = ravel_pytree(theta)
+        self.problem, self.theta, self.start = problem, theta, start
+        self.exact = ExactObjective(problem, theta, entropic)
+        self.incentives = problem.incentive_set.constraints(theta)
+        self.eps = float(jnp.finfo(start.dtype).eps)
+        self.none = max(1e-5, self.eps**0.5)
+        self.unit = unit_of(self.incentives, start)
+        self.flat = start / self.unit
+
+    def exists(self, x: Array) -> Array:
+        """Whether the adjoint system has a solution."""
+        found = evaluate_hypergradient(self.problem, self.theta, x, Implicit())
+        return found.residual <= max(NO_DERIVATIVE, self.eps**0.4)
+
+    def projected(self, flat: Array) -> Array:
+        """The nearest incentive of the set."""
+        point = self.problem.incentive_set.project(self.unravel(self.unit * flat))
+        return ravel_pytree(point)[0] / self.unit
+
+    def evaluated(self, flat: Array, near: Array) -> Evaluation:
+        """The objective and its gradient."""
+        found = self.exact(self.unit * flat, near, None)
+        return eqx.tree_at(lambda e: e.gradient, found, self.unit * found.gradient)
+
+    def left_of(self, gradient: Array) -> Array:
+        """The gradient's norm, without what points out of the set; a short step tells it."""
+        norm = jnp.linalg.norm(gradient)
+        length = 1e-3 / jnp.where(norm > 0, norm, 1)
+        if self.incentives.inequality_level.size + self.incentives.equality_level.size:
+            return (
+                jnp.linalg.norm(self.flat - self.projected(self.flat - length * gradient)) / length
+            )
+        # Between bounds every entry has a width of its own.
+        longest = 1e-3 * (self.incentives.upper - self.incentives.lower) / self.unit
+        step = jnp.clip(length * gradient, -longest, longest)
+        taken = (self.flat - self.projected(self.flat - step)) / jnp.where(step == 0, 1, step)
+        return jnp.linalg.norm(taken * gradient)
+
+    def verdict(self, at: Evaluation, seen: _Seen) -> tuple[Array, Array]:
+        """Whether the gradient is zero, and the size of its parts."""
+        direct, through = jax.grad(self.problem.objective, (0, 1))(self.theta, at.x)
+        direct = self.unit * ravel_pytree(direct)[0]
+        parts = jnp.linalg.norm(direct) + jnp.linalg.norm(at.gradient - direct)
+        left = self.left_of(at.gradient)
+        nearly = max(1e-6, self.eps**0.5)
+        near = (left <= nearly * seen.curvature) | (left <= 1e-6 * seen.around)
+        # What rounding makes of strategies that hardly move with theta.
+        moving = jnp.linalg.norm(through.ravel()) * jnp.max(jnp.abs(at.x))
+        near = near | (left <= 1e3 * self.eps * moving)
+        return (left <= self.none * parts) | near, parts
+
+    def noted(
+        self,
+        seen: _Seen,
+        index: Array,
+        at: Evaluation,
+        met: tuple[Array, Evaluation, Array],
+        which: Array,
+    ) -> _Seen:
+        """What one more probe, `met` at a distance, adds; the first one is the point itself."""
+        probe, found, length = met
+        rounding = 100 * self.eps * jnp.abs(at.objective)
         gained = (at.objective - found.objective - rounding) / length
         gained = jnp.where(jnp.isfinite(gained) & (index > 0), gained, 0)
         solved = jnp.isfinite(found.objective) & (index > 0)
-        moved, change = probe - flat, found.gradient - at.gradient
-        bent = moved @ change / jnp.maximum(moved @ moved, jnp.finfo(flat.dtype).tiny)
+        moved, change = probe - self.flat, found.gradient - at.gradient
+        bent = moved @ change / jnp.maximum(moved @ moved, jnp.finfo(probe.dtype).tiny)
         changed = jnp.where(solved, jnp.linalg.norm(change), 0)
-        return (
-            index + 1,
-            tree_where(index == 0, found, at),
-            jnp.maximum(steepest, gained),
-            jnp.where((index == 1) & solved, bent, curvature),
-            jumps.at[index // number].max(changed),
-            jnp.maximum(around, jnp.where(solved, jnp.linalg.norm(found.gradient), 0)),
+        steep = jnp.where(solved, jnp.linalg.norm(found.gradient), 0)
+        return _Seen(
+            steepest=jnp.maximum(seen.steepest, gained),
+            curvature=jnp.where((index == 1) & solved, bent, seen.curvature),
+            around=jnp.maximum(seen.around, steep),
+            jumps=seen.jumps.at[which].max(changed),
         )
 
-    nowhere = jnp.full((), jnp.inf, flat.dtype)
-    unknown = Evaluation(nowhere, jnp.zeros_like(flat), x, None, jnp.int32(0))
-    nothing = jnp.zeros((), flat.dtype)
-    first = jnp.int32(0), unknown, nothing, nothing, jnp.zeros(2, flat.dtype), nothing
-    _, at, steepest, curvature, jumps, around = jax.lax.while_loop(going_on, look, first)
-    zero, parts = verdict(at, curvature, around)
+
+def _ending(here: _Here, at: Evaluation, seen: _Seen, exists: Array) -> Ending:
+    zero, parts = here.verdict(at, seen)
     # Of a gradient that is zero but for rounding, bounds take nothing away.
     norm = jnp.linalg.norm(at.gradient)
-    at_bounds = zero & (left_of(at.gradient) < 0.5 * norm) & (norm > none * parts)
-    held = steepest <= 1e-3 * parts
+    at_bounds = zero & (here.left_of(at.gradient) < 0.5 * norm) & (norm > here.none * parts)
+    held = seen.steepest <= 1e-3 * parts
     # At a kink the gradient jumps however short the step; elsewhere its change shrinks with it.
-    kinked = (jumps[1] > 0.3 * jumps[0]) & (jumps[1] > 0.1 * norm)
+    kinked = (seen.jumps[1] > 0.3 * seen.jumps[0]) & (seen.jumps[1] > 0.1 * norm)
     good = jnp.isfinite(at.objective) & held & (zero | kinked | ~exists)
     at_rest = ENDINGS.where(at_bounds, ENDINGS.at_bounds, ENDINGS.stationary)
     # With constraints at rest that have no multiplier, the gradient is one of several.
     ending = ENDINGS.where(zero & (at.degenerate == 0), at_rest, ENDINGS.undecided)
     ending = ENDINGS.where(exists, ending, ENDINGS.no_derivative)
     result = RESULTS.where(exists, RESULTS.successful, RESULTS.no_derivative)
-    stepped = unravel(start - at.gradient / unit)
-    moved = ravel_pytree(problem.incentive_set.project(stepped))[0]
+    stepped = here.unravel(here.start - at.gradient / here.unit)
+    moved = ravel_pytree(here.problem.incentive_set.project(stepped))[0]
     return Ending(
-        theta=theta,
+        theta=here.theta,
         x=at.x,
         objective=at.objective,
-        stationarity=jnp.linalg.norm(start - moved),
+        stationarity=jnp.linalg.norm(here.start - moved),
         ending=ENDINGS.where(good, ending, ENDINGS.not_stationary),
         result=RESULTS.where(good, result, RESULTS.not_stationary),
     )

@@ -81,7 +81,7 @@ class ExactObjective(eqx.Module):
     def __call__(self, theta: Array, x: Array, central: InteriorPoint | None) -> Evaluation:
         incentive = ravel_pytree(self.like)[1](theta)
         found_x, _, result = find_equilibrium(
-            self.problem.game, incentive, x, None, _TOL, 20_000, self.entropic
+            self.problem.game, incentive, x, None, _TOL, max_steps=20_000, entropic=self.entropic
         )
         found = evaluate_hypergradient(self.problem, incentive, found_x, Implicit())
         gradient = ravel_pytree(found.value)[0].astype(theta.dtype)
@@ -165,7 +165,7 @@ class _Levels:
 
         def computed() -> Array:
             curvature = smoothed_curvature(
-                self.problem, self.like, now.theta, central, self.shape, mu
+                self.problem, self.like, now.theta, central, self.shape, mu=mu
             )
             convex = made_convex(curvature, now.gradient, now.theta)
             return jnp.where(jnp.all(jnp.isfinite(convex)), convex, now.hessian)
@@ -251,7 +251,7 @@ def _advance(levels: _Levels, now: Search) -> Search:
     hessian = jnp.where(now.fresh & (now.level <= levels.first), first_model, hessian)
     decrease = jnp.where(taken, now.objective - found.objective, 0)
     drop = jnp.maximum(now.drop, decrease)
-    done = _is_done(levels, now, fine, (promised, decrease), drop, found.objective)
+    done = _is_done(levels, now, fine, (promised, decrease), drop, objective=found.objective)
     # What was found of a trial that was not taken is no part of the point.
     found = tree_where(fine, found, _point_of(now))
     better = levels.is_exact(now.level) & fine & (found.objective < now.best_objective)
@@ -328,6 +328,7 @@ def _is_done(
     fine: Array,
     gains: tuple[Array, Array],
     drop: Array,
+    *,
     objective: Array,
 ) -> Array:
     """Whether nothing more is to be had on the level: `gains` are what was promised and got."""

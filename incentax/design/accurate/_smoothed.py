@@ -100,6 +100,7 @@ def smoothed_curvature(
     theta: Float[Array, " p"],
     at: InteriorPoint,
     shape: tuple[int, ...],
+    *,
     mu: Array,
 ) -> Float[Array, "p p"]:
     """Second derivative of the smoothed objective in a flat `theta`, at its central point."""

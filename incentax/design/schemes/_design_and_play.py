@@ -107,7 +107,7 @@ class DesignAndPlay(AbstractScheme):
         assert isinstance(state, DesignAndPlayState)
         game, mirror_map = problem.game, self.play.geometry(problem.game, state.theta)
         value = mirror_map.operator(game, state.theta, state.point)
-        point = self.play.move(game, state.theta, state.point, value, count, key)
+        point = self.play.move(game, state.theta, state.point, value, count, key=key)
         x = mirror_map.strategy(point)
         gradient = evaluate_hypergradient(
             problem,

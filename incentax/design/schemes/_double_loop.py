@@ -139,7 +139,7 @@ class DoubleLoop(AbstractScheme):
         else:
             if self.play is None:
                 x, steps, _ = find_equilibrium(
-                    game, theta, start, None, self.inner_tol, self.inner_steps
+                    game, theta, start, None, self.inner_tol, max_steps=self.inner_steps
                 )
             else:
                 played = self._play(problem, theta, start, kept=0)

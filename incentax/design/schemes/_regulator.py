@@ -303,7 +303,7 @@ class ZerothOrderRegulator(AbstractScheme):
 
             def exact(lane):
                 theta, x = lane
-                reached, steps, _ = find_equilibrium(game, theta, x, None, tol, 10_000)
+                reached, steps, _ = find_equilibrium(game, theta, x, None, tol, max_steps=10_000)
                 return reached, steps
 
             x, steps = jax.lax.map(exact, (trials, play))

@@ -99,8 +99,8 @@ def played(problem: DesignProblem, theta: PyTree, starts: Array, play: AbstractD
     """
 
     def one(x: Array) -> Branch:
-        reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, 50_000)
-        exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, 200)
+        reached, _, _ = find_equilibrium(problem.game, theta, x, play, 1e-9, max_steps=50_000)
+        exact, _, _ = find_equilibrium(problem.game, theta, reached, Newton(), 1e-10, max_steps=200)
         close = jnp.max(jnp.abs(exact - reached)) <= 1e-3 * (1 + jnp.max(jnp.abs(reached)))
         x = jnp.where(close, exact, reached)
         return _judged(problem, theta, x, jnp.zeros((), x.dtype), jnp.zeros_like(x))
@@ -126,7 +126,7 @@ def _settled(problem: DesignProblem, theta: PyTree, x: Array, sign: float) -> Br
 
     def solve(weight: Array, push: Array, start: Array) -> Array:
         leaning = _Leaning(problem, weight, push)
-        return find_equilibrium(leaning, theta, start, Newton(), 1e-10, 200)[0]
+        return find_equilibrium(leaning, theta, start, Newton(), 1e-10, max_steps=200)[0]
 
     none, still = jnp.zeros((), x.dtype), jnp.zeros_like(x)
     reached = solve(none, still, x)
@@ -182,7 +182,7 @@ def followed(
 ) -> tuple[Array, Array]:
     """Objective and gradient on the branch through `x`; NaN where it is lost."""
     leaning = _leaning_problem(problem, weight, push)
-    moved, _, _ = find_equilibrium(leaning.game, theta, x, Newton(), 1e-10, 200)
+    moved, _, _ = find_equilibrium(leaning.game, theta, x, Newton(), 1e-10, max_steps=200)
     answer = evaluate_hypergradient(leaning, theta, moved, Implicit())
     judged = _judged(problem, theta, moved, weight, push)
     slope = ravel_pytree(answer.value)[0]
@@ -197,6 +197,7 @@ def examined(
     x: Array,
     weight: Array,
     push: Array,
+    *,
     key: PRNGKeyArray,
 ) -> Ending:
     """What [`examine`][] says of a branch."""

@@ -228,11 +228,11 @@ class _Search:
         """The last of a path, examined."""
         end = path[-1]
         theta, branch = self.incentive(end.theta), end.branch.row(end.row)
-        found = examined(self.problem, theta, *branch, key)
+        found = examined(self.problem, theta, *branch, key=key)
         ending, result = found.ending, found.result
         if len(path) <= steps and (self._at_a_kink(end) or self._at_a_jump(end)):
             ending, result = ENDINGS.jump, RESULTS.successful
-        return self._answer(path, theta, branch[0], found.stationarity, ending, result)
+        return self._answer(path, theta, branch[0], found.stationarity, ending, result=result)
 
     def _at_a_kink(self, end: _End) -> bool:
         """Whether several equilibria attain the largest objective."""
@@ -261,7 +261,7 @@ class _Search:
         result = RESULTS.nonfinite_objective if found else RESULTS.max_steps_reached
         nan = jnp.asarray(jnp.nan, x.dtype)
         return self._answer(
-            [end._replace(objective=math.nan)], theta, x, nan, ENDINGS.not_stationary, result
+            [end._replace(objective=math.nan)], theta, x, nan, ENDINGS.not_stationary, result=result
         )
 
     def _answer(
@@ -271,6 +271,7 @@ class _Search:
         x: Array,
         stationarity: Array,
         ending: ENDINGS,
+        *,
         result: RESULTS,
     ) -> DesignSolution:
         rows = [row.objective for row in path[1:]] or [path[0].objective]

@@ -20,13 +20,13 @@ def _rotation(n, seed):
     return np.linalg.qr(np.round(np.random.RandomState(seed).randn(n, n), 3))[0]
 
 
-def _valley(n, k, steep, slope, seed, coupling=0.0, hi=10.0) -> dict[str, Any]:
+def _valley(n, k, steep, slope, seed, *, coupling=0.0) -> dict[str, Any]:
     """f_* = steep * sum_j |n_j theta| (for coupling 0) - slope * d theta + |theta|^2 / 2: a
     valley of k kinks around d."""
     R = _rotation(n, seed)
     N, d = R[:k], R[k]
     S = np.triu(np.ones((k, k)), 1)
-    C, e = _BOX(k, hi)
+    C, e = _BOX(k, 10.0)
     g = np.r_[-steep * N.sum(0) - slope * d, 2 * steep * np.ones(k)]
     H = np.diag(np.r_[np.ones(n), np.zeros(k)])
     return dict(
@@ -44,10 +44,10 @@ def _valley(n, k, steep, slope, seed, coupling=0.0, hi=10.0) -> dict[str, Any]:
     )
 
 
-def _split(k, target, cost, M=None, lo=-3.0, hi=3.0, point=None) -> dict[str, Any]:
+def _split(k, target, cost, point) -> dict[str, Any]:
     """One simplex of k strategies, F = M y + theta; f = |theta - target|^2 / 2 + cost y."""
     return dict(
-        M=np.eye(k) if M is None else M,
+        M=np.eye(k),
         N=np.eye(k),
         q=np.zeros(k),
         C=-np.eye(k),
@@ -57,9 +57,33 @@ def _split(k, target, cost, M=None, lo=-3.0, hi=3.0, point=None) -> dict[str, An
         H=np.diag(np.r_[np.ones(k), np.zeros(k)]),
         g=np.r_[-target, cost],
         const=0.5 * float(target @ target),
-        lo=lo * np.ones(k),
-        hi=hi * np.ones(k),
+        lo=-3 * np.ones(k),
+        hi=3 * np.ones(k),
         point=point,
+    )
+
+
+def _firms(name) -> dict[str, Any]:
+    """Cournot, four firms with caps, five or four incentives (taxes mix the firms)."""
+    k, n = 4, 5 if name == "D9" else 4
+    rng = np.random.RandomState(9 if name == "D9" else 10)
+    T = np.round(rng.randn(k, n), 2)
+    M = np.diag(np.round(1 + rng.rand(k), 2)) + np.round(0.2 + 0.5 * rng.rand(k, k), 2)
+    C, e = _BOX(k, 1.5)
+    q = -np.round(1 + 3 * rng.rand(k), 2)
+    A, b = np.round(rng.randn(k, k), 2), np.round(2 * rng.randn(k), 2)
+    return dict(
+        M=M,
+        N=T,
+        q=q,
+        C=C,
+        e=e,
+        H=np.block([[0.3 * np.eye(n), np.zeros((n, k))], [np.zeros((k, n)), A.T @ A]]),
+        g=np.r_[np.zeros(n), A.T @ b],
+        const=0.5 * float(b @ b),
+        lo=-2 * np.ones(n),
+        hi=2 * np.ones(n),
+        point=None,
     )
 
 
@@ -124,30 +148,8 @@ def kink(name) -> dict[str, Any]:
     elif name == "D11":  # the pyramid once more: B-stationary, LICQ fails, no piece has gradient 0
         case = kink("D7")
         case["g"] = np.r_[0.1, -0.05, -0.8, 0.3, 0.2, -1.0]
-    elif name in (
-        "D9",
-        "D10",
-    ):  # Cournot, four firms with caps, five / four incentives (taxes mix the firms), not symmetric
-        k, n = 4, 5 if name == "D9" else 4
-        rng = np.random.RandomState(9 if name == "D9" else 10)
-        T = np.round(rng.randn(k, n), 2)
-        M = np.diag(np.round(1 + rng.rand(k), 2)) + np.round(0.2 + 0.5 * rng.rand(k, k), 2)
-        C, e = _BOX(k, 1.5)
-        q = -np.round(1 + 3 * rng.rand(k), 2)
-        A, b = np.round(rng.randn(k, k), 2), np.round(2 * rng.randn(k), 2)
-        case = dict(
-            M=M,
-            N=T,
-            q=q,
-            C=C,
-            e=e,
-            H=np.block([[0.3 * np.eye(n), np.zeros((n, k))], [np.zeros((k, n)), A.T @ A]]),
-            g=np.r_[np.zeros(n), A.T @ b],
-            const=0.5 * float(b @ b),
-            lo=-2 * np.ones(n),
-            hi=2 * np.ones(n),
-            point=None,
-        )
+    elif name in ("D9", "D10"):
+        case = _firms(name)
     case.setdefault("Ceq", np.zeros((0, len(case["q"]))))
     case.setdefault("eeq", np.zeros(0))
     case["name"] = name

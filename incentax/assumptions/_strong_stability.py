@@ -1,92 +1,26 @@
-"""Strong monotonicity with weights, and strong stability of an equilibrium."""
+"""Strong stability of an equilibrium, with weights of the agents."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from .._checks import is_inside, require_count, require_positive
+from .._checks import require_count
 from .._compile import compiled
 from ..design import DesignProblem
 from ..equilibrium import other_equilibria, solve_equilibrium
 from ..games import AbstractGame
 from ..geometry import AbstractMirrorMap, Mahalanobis, natural_mirror_map
-from ..sets import AbstractStrategySet, Simplex
+from ..sets import Simplex
+from ._asked import is_free, NOT_FINITE, region, share_of, Stability, Verdict
 from ._curvature import largest_curvature
-from ._estimate import Estimate, exact, least, UNKNOWN
+from ._estimate import Estimate, exact, UNKNOWN
 from ._matrices import weigh_matrices
 from ._points import weigh_points
 from ._sampled import Agents, agents_of, DENSE, sample, Sampled
 from ._spectrum import lowest_slope, potential_weights
-
-Verdict = Literal["holds", "fails", "not decidable"]
-
-
-class Stability(NamedTuple):
-    """Answer of [`strong_stability`][] and [`strong_monotonicity`][].
-
-    - `verdict`: "holds", "fails" or "not decidable".
-    - `weights`: `lambda`, one an agent; the least found under which it holds, or the best found.
-    - `constant`: of the inequality, under these weights.
-    - `reason`: how this is known.
-    """
-
-    verdict: Verdict
-    weights: Float[np.ndarray, " agents"]
-    constant: Estimate
-    reason: str
-
-
-def strong_monotonicity(
-    problem: DesignProblem,
-    theta: PyTree = None,
-    *,
-    sizes: Sequence[int] | None = None,
-    samples: int = 16,
-    key: PRNGKeyArray | None = None,
-) -> Stability:
-    """The largest `m` with `sum_i lambda^i <F^i(a) - F^i(b), a^i - b^i> >= m ||a - b||^2`.
-
-    Over weights `lambda > 0` whose mean is 1, by cutting planes on the least eigenvalue of
-    `(Lambda ∂F + ∂F^T Lambda) / 2` along the motions that the equalities allow. Exact where `∂F` is
-    the same at all samples; else met at samples, an upper bound.
-
-    **Arguments:**
-
-    - `problem`, `theta`: the game, its incentives, and one of them (the set's centre when left
-      out).
-    - `sizes`: entries of a flat `x` that belong to each agent; when left out agents are blocks of
-      simplices or rows of `x`.
-    - `samples`: number of points in the sets; `key` draws them (a fixed one when left out).
-
-    **Raises** `ValueError` with more than 600 unknowns, and under `jit`.
-
-    !!! example
-
-        Alone no weights are needed for `F = x`; here firm 1 counts for more:
-
-        >>> import incentax as ix, jax.numpy as jnp
-        >>> matrix = jnp.array([[1.0, 10.0], [0.0, 1.0]])
-        >>> game = ix.Game(lambda theta, x: matrix @ x - theta, ix.Reals((2,)))
-        >>> problem = ix.DesignProblem(game, lambda theta, x: x @ x, ix.Reals((2,)))
-        >>> found = ix.assumptions.strong_monotonicity(problem)
-        >>> print(found.verdict, found.weights[1] > 25 * found.weights[0])
-        holds True
-    """
-    owner = "strong_monotonicity"
-    samples = require_count(owner, "samples", samples)
-    theta, x = region(owner, problem, theta)
-    if x.size > DENSE:
-        raise ValueError(
-            f"`{owner}(problem)` needs a game of at most {DENSE} unknowns, got {x.size}"
-        )
-    key = jax.random.key(0) if key is None else key
-    seen = sample(problem.game, problem.incentive_set, theta, x, samples, key)
-    agents = agents_of(problem.game.strategies(theta), x, sizes)
-    return monotonicity(seen, agents)
 
 
 def strong_stability(
@@ -137,66 +71,19 @@ def strong_stability(
     share = share_of(owner, mixing)
     key = jax.random.key(0) if key is None else key
     key_sample, key_points = jax.random.split(key)
-    seen = sample(problem.game, None, theta, x, 16, key_sample)
+    seen = sample(problem.game, None, theta, x, 16, key=key_sample)
     agents = agents_of(problem.game.strategies(theta), x, sizes)
-    return stability(problem.game, theta, x, seen, agents, mirror_map, share, samples, key_points)
-
-
-def share_of(owner: str, mixing: ArrayLike) -> float:
-    """A mixing in [0, 1), as a number."""
-    share = float(require_positive(owner, "mixing", mixing, strictly=False))
-    if share >= 1:
-        raise ValueError(f"`{owner}(mixing=...)` needs a share below 1, got {share:g}")
-    return share
-
-
-def region(owner: str, problem: DesignProblem, theta: PyTree) -> tuple[PyTree, Array]:
-    """An incentive and a strategy in the middle of what is looked at, with all refusals."""
-    if not isinstance(problem, DesignProblem):
-        raise TypeError(f"`{owner}(problem)` needs a `DesignProblem`, got {problem!r}")
-    if is_inside(problem, theta):
-        raise ValueError(
-            f"`{owner}(problem)` needs known values: what it finds decides what it looks at next; "
-            "call it outside of `jit` and `vmap`"
-        )
-    if theta is None:
-        theta = problem.incentive_set.centre()
-        incentives = problem.incentive_set
-        if isinstance(incentives, AbstractStrategySet) and incentives.shape is None:
-            raise ValueError(
-                f"`{owner}(theta=...)` needs an incentive: the incentive set does not say the "
-                "shape of theta, got None"
-            )
-    return problem.at_door(owner, ("theta", None), theta, None)
-
-
-def monotonicity(seen: Sampled, agents: Agents) -> Stability:
-    """[`strong_monotonicity`][] of what was sampled."""
-    assert seen.tangent is not None
-    matrices = seen.jacobians()
-    constant = seen.affine_in_x and not seen.eta.any()
-    if not np.isfinite(matrices).all():
-        return Stability("not decidable", np.ones(agents.number), UNKNOWN, _NOT_FINITE)
-    matrices = matrices[:1] if constant else matrices
-    eps = float(np.finfo(seen.x.dtype).eps)
-    unit = np.eye(matrices.shape[1])
-    found = weigh_matrices(matrices, unit, seen.tangent, agents, eps=eps, straight=True)
-    if found.holds:
-        weights = found.weights * agents.number / found.weights.sum()
-        value = least([agents.number / found.weights.sum()], constant)
-        reason = "the same Jacobian at all samples" if constant else "least over the samples"
-        if agents.number > 1 and found.least > 0:
-            reason += f"; no weights reach more than {agents.number / found.least:.4g}"
-        return Stability("holds", weights, value, reason)
-    if found.least == np.inf:
-        # What fails along one Jacobian fails, whatever the others are.
-        reason = "no weights: proved by duality"
-        return Stability("fails", found.weights, Estimate(-np.inf, 0.0), reason)
-    reason = "rounding decides, or the search for weights did not end"
-    return Stability("not decidable", found.weights, UNKNOWN, reason)
-
-
-_NOT_FINITE = "the operator or its Jacobian is not finite at a sample"
+    return stability(
+        problem.game,
+        theta,
+        x,
+        seen,
+        agents,
+        mirror_map=mirror_map,
+        mixing=share,
+        samples=samples,
+        key=key_points,
+    )
 
 
 def stability(
@@ -205,6 +92,7 @@ def stability(
     x: Array,
     seen: Sampled,
     agents: Agents,
+    *,
     mirror_map: AbstractMirrorMap | None,
     mixing: float,
     samples: int,
@@ -243,7 +131,9 @@ def stability(
         if len(other_equilibria(game, theta, found.x, key_others, 32)):
             reason = "another equilibrium was found, and it would make x* the only one"
             return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
-    found = weigh_points(game, theta, found.x, agents, mirror_map, mixing, samples, key_points)
+    found = weigh_points(
+        game, theta, found.x, agents, mirror_map, mixing=mixing, samples=samples, key=key_points
+    )
     if found.least == np.inf:
         reason = "no weights satisfy all strategies that were looked at: proved by duality"
         return Stability("fails", ones, Estimate(-np.inf, 0.0), reason)
@@ -294,13 +184,6 @@ def _metric(
     return (1 + 1e-6) * curvature  # for what x* is off
 
 
-def is_free(strategies: AbstractStrategySet, x: Array) -> bool:
-    """Whether strategies have no bounds, and no inequalities."""
-    limits = strategies.constraints(x)
-    free = bool(jnp.isinf(limits.lower).all()) and bool(jnp.isinf(limits.upper).all())
-    return free and limits.inequality_level.size == 0
-
-
 def _sufficient(
     game: AbstractGame, seen: Sampled, agents: Agents, metric: np.ndarray | None, free: bool
 ) -> Stability | str:
@@ -315,7 +198,7 @@ def _sufficient(
     assert seen.tangent is not None
     matrices = seen.jacobians()
     if not np.isfinite(matrices).all():
-        return _NOT_FINITE
+        return NOT_FINITE
     constant = seen.affine_in_x and not seen.eta.any()
     matrices = matrices[:1] if constant else matrices
     if metric.ndim < 2:
