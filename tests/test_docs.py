@@ -16,7 +16,13 @@ PAGES = [
     if not {"reference", "_build", "notebooks"} & set(path.relative_to(ROOT).parts)
 ]
 # These compile several designs.
-_LONG = ("my-own-network", "several-equilibria", "a-simulator", "a-policy-as-a-module")
+_LONG = (
+    "my-own-game",
+    "my-own-network",
+    "several-equilibria",
+    "a-simulator",
+    "a-policy-as-a-module",
+)
 
 
 def _maker():
