@@ -44,7 +44,7 @@ def finite(seen: Sampled) -> list[Assumption]:
             "fails",
             f"not at {number} of {all_} samples",
             f"{where}; every other row is from the samples that are left",
-            "shrink the sets to where the operator is defined, or mend it there",
+            "shrink the sets to where the operator is defined, or correct it there",
         )
     ]
 

@@ -150,11 +150,13 @@ def _walk_from_ends(
         if obeyed is not None and len(values) == 2 and np.ptp(values) <= 1e-9 * abs(values[0]):
             break  # two ways lead to one value: a large problem is looked at no further
         for start, near, index in candidates:
+            if len(found) == len(values) + quota:
+                break
             # Ends that are one point but for what a search leaves are walked from once.
             if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in known):
                 continue
             place = arrive(level, start, np.asarray(near).ravel())
-            if place is not None and len(found) < len(values) + quota:
+            if place is not None:
                 taken = 0 if index is None else int(ends.steps[index])
                 known.append(start)
                 found.append((walk(level, place, incentives, max(how.steps - taken, 0)), index))
