@@ -167,7 +167,7 @@ def regulator_rate(
         own_slope = 2.0  # of a player's marginal cost
 
         def iterations(count: Array) -> Array:
-            left = _MISSING * (count + 1.0) ** (-inexact / 2)
+            left = _MISSING * (jnp.asarray(count, float) + 1.0) ** (-inexact / 2)
             return -jnp.log(left) / (_SHORT * own_slope)
 
         agents = _Anew(step_size=_SHORT, mirror_map=Euclidean())  # pyright: ignore

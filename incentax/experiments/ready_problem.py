@@ -97,7 +97,9 @@ def run(
     }
     if named is not None:
         report("what is left to gain", 1.0)
-        summary["left_to_gain"] = _left_to_gain(problem, found[best].theta, found[best].x)
+        summary["left_to_gain"] = _left_to_gain(
+            problem, found[best].theta, found[best].x, before["objective"]
+        )
     if isinstance(problem.game, traffic.RoutingGame):
         report("system optimum", 1.0)
         summary |= network_figures(problem.game, flat[best], before["x"], settled[best]["x"])
@@ -170,8 +172,10 @@ def _settled(problem: DesignProblem, theta: PyTree, x: Array) -> dict[str, Any]:
     }
 
 
-def _left_to_gain(problem: DesignProblem, theta: PyTree, x: Array) -> float:
-    """Share of the objective that quasi-Newton steps on exact gradients still take from here.
+def _left_to_gain(problem: DesignProblem, theta: PyTree, x: Array, before: float) -> float:
+    """What quasi-Newton steps on exact gradients still gain from here, as a share of the objective.
+
+    Of its size here or before, whichever is larger: at an optimum it may be 0.
 
     NaN where the incentive set has other constraints than bounds.
     """
@@ -194,7 +198,7 @@ def _left_to_gain(problem: DesignProblem, theta: PyTree, x: Array) -> float:
     found = scipy.optimize.minimize(
         exact, np.asarray(flat, float), jac=True, method="L-BFGS-B", bounds=bounds, options=limit
     )
-    return max(start - float(found.fun), 0.0) / max(abs(start), 1e-300)
+    return max(start - float(found.fun), 0.0) / max(abs(start), abs(before), 1e-300)
 
 
 def _outcome(

@@ -11,7 +11,9 @@ import incentax as ix
 
 GAME = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0 + jnp.zeros(2)))
 PROBLEM = ix.DesignProblem(GAME, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Box(jnp.zeros(2), 5.0))
-NOISY = ix.DesignAndPlay(optax.sgd(0.02, momentum=0.9), play_step=0.5, feedback=ix.noise.Gaussian(0.1))
+NOISY = ix.DesignAndPlay(
+    optax.sgd(0.02, momentum=0.9), play_step=0.5, feedback=ix.noise.Gaussian(0.1)
+)
 KEY = jax.random.key(3)
 
 
