@@ -21,7 +21,8 @@ def folder(tmp_path):
 
 
 def test_list(capsys):
-    assert main(["list"]) == 0
+    for arguments in (["--no-cache", "list"], ["list", "--no-cache"], ["list"]):
+        assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "incentax run sioux-falls" in text
     assert "incentax reproduce figure1" in text
