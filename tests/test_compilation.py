@@ -345,10 +345,18 @@ class _Taxed:
         return _taxed(self.cost, theta, x)
 
 
+class _Firms:
+    def __init__(self, cost):
+        self.cost = cost
+
+    def operator(self, theta, x):
+        return _taxed(self.cost, theta, x)
+
+
 HOLDERS = {
     "partial": lambda cost: functools.partial(_taxed, cost),
     "object": _Taxed,
-    "method": lambda cost: _Taxed(cost).__call__,
+    "method": lambda cost: _Firms(cost).operator,
     "default": lambda cost: lambda theta, x, cost=cost: _taxed(cost, theta, x),
     "list": lambda cost: functools.partial(
         lambda held, theta, x: _taxed(held[0], theta, x), [cost]

@@ -66,6 +66,7 @@ DENSE_HESSIAN = 300_000
 
 @compiled
 def hessian_of(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
+    """Of the objective in `(x, theta)`, all entries one after another."""
     flat, unravel = ravel_pytree(theta)
 
     def value(both: Array) -> Array:
@@ -143,6 +144,7 @@ def constants_of_quadratic(
 
 @compiled
 def projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
+    """The nearest incentive of the set."""
     return incentive_set.project(point)
 
 
@@ -150,6 +152,8 @@ def projected(incentive_set: AbstractSet, point: PyTree) -> PyTree:
 def gradients_at(
     problem: DesignProblem, thetas: PyTree, x: Array, entropic: bool | None
 ) -> tuple[Array, Array, Array]:
+    """Incentives and gradients of `f_*` as rows, and whether each was settled and solved."""
+
     def one(theta: PyTree) -> tuple[Array, Array, Array]:
         found, _, _ = find_equilibrium(
             problem.game, theta, x, None, None, max_steps=20_000, entropic=entropic

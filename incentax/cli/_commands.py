@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax.numpy as jnp
 from cyclopts import App, Parameter
 
 from .. import plots
@@ -116,11 +117,11 @@ def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> 
     console().print(f"Wrote result.json, result.npz, figure.png and report.html to {folder}")
     if outcome.summary["result"] == "successful":
         return 0
-    raise_told(outcome.summary["result"])
+    _tell(outcome.summary["result"])
     return 1
 
 
-def raise_told(sentence: str) -> None:
+def _tell(sentence: str) -> None:
     """On standard error."""
     console(stderr=True).print(f"incentax: {sentence}", highlight=False)
 
@@ -187,14 +188,16 @@ def certify(folder: Path) -> int:
         What `incentax run --out` wrote.
     """
     content, arrays = read_result(folder)
-    picked = chosen(content["name"], tuple(f"{k}={v}" for k, v in content["set"].items()))
-    theta, x = picked.unravel(arrays["theta"]), arrays["x"]
-    certificate = certify_design(picked.instance.problem, theta, picked.instance.x0 * 0 + x)
+    picked = chosen(
+        content["name"], tuple(f"{key}={value!r}" for key, value in content["set"].items())
+    )
+    theta, x = picked.unravel(arrays["theta"]), jnp.asarray(arrays["x"])
+    certificate = certify_design(picked.instance.problem, theta, x)
     console().print(str(certificate), highlight=False)
     reported, again = content["objective"]["reached"], float(certificate.objective)
     differs = abs(again - reported) > 1e-6 * max(abs(reported), abs(again))
     if differs:
-        raise_told(f"the objective is {again:.10g}, and result.json says {reported:.10g}")
+        _tell(f"the objective is {again:.10g}, and result.json says {reported:.10g}")
     return int(differs)
 
 

@@ -355,3 +355,4 @@ def _draw_entries(axes: Any, values: Any, name: str) -> None:
     axes.plot(np.arange(flat.size), flat, "o", ms=max(1.0, min(5.0, 200 / flat.size)))
     axes.set(xlabel=f"entry of the {name}", ylabel=name)
     axes.margins(0.05)
+    axes.xaxis.get_major_locator().set_params(integer=True)

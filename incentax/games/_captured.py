@@ -86,7 +86,8 @@ def _inside(node: Any) -> list[Any]:
     if isinstance(node, dict):
         return list(node.values())
     if isinstance(node, types.MethodType):
-        return [node.__func__, node.__self__]
+        held = getattr(node.__self__, "__dict__", {})  # of an object that is no function itself
+        return [node.__func__, node.__self__, *held.values()]
     if isinstance(node, types.FunctionType):
         cells = [cell.cell_contents for cell in node.__closure__ or ()]
         return [*cells, *(node.__defaults__ or ()), *(node.__kwdefaults__ or {}).values()]
