@@ -9,11 +9,10 @@ from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
 from .._checks import require_count, require_positive
 from ..design import DesignProblem
-from . import _report as rows
 from ._asked import region, share_of, Stability
 from ._design_constants import constants_of, DesignConstants
 from ._regulator_constants import regulated, RegulatorConstants
-from ._report import Assumption
+from ._report import Assumption, assumptions, Evidence
 from ._sampled import agents_of, DENSE, sample
 from ._strong_monotonicity import monotonicity
 
@@ -106,14 +105,10 @@ def diagnose(
     constants = constants_of(problem, theta, x, seen, agents, mixing=share, key=key_rest)
     regulator = regulated(problem, theta, x, seen)
     monotone = None if x.size > DENSE else monotonicity(seen, agents)
-    found = [
-        *rows.finite(seen),
-        *rows.sets(problem, theta, x),
-        *rows.lower_level(problem, constants, monotone, share),
-        *rows.upper_level(constants),
-        *rows.steps(problem, theta, x, constants),
-        *rows.regulator(regulator, delta),
-    ]
+    evidence = Evidence(
+        problem, theta, x, seen, constants, regulator, monotone, mixing=share, smoothing=delta
+    )
+    found = assumptions(evidence)
     return Diagnosis(found, constants, regulator, monotone, _summary(found))
 
 

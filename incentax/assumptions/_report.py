@@ -1,6 +1,8 @@
-"""The rows of a diagnosis, in words."""
+"""The rows of a diagnosis: of every assumption its name, its source, and what decides it."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -9,14 +11,13 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..design import DesignProblem
-from ..sets import AbstractSet, Simplex
-from ._asked import Stability, Verdict
+from ..sets import AbstractSet, AbstractStrategySet, Simplex
+from ._asked import is_free, Stability, Verdict
 from ._design_constants import DesignConstants
 from ._estimate import Estimate
 from ._regulator_constants import RegulatorConstants
 from ._sampled import Sampled
-
-LIU, DU = "Liu", "Du"
+from ._sentences import SENTENCES
 
 
 class Assumption(NamedTuple):
@@ -30,23 +31,72 @@ class Assumption(NamedTuple):
     advice: str
 
 
-def finite(seen: Sampled) -> list[Assumption]:
+@dataclass(frozen=True)
+class Evidence:
+    """What assumptions are decided from.
+
+    `theta`, `x`: where strong stability is decided; `mixing`, `smoothing`: of the schemes in use;
+    `monotone`: strong monotonicity, where it was asked for.
+    """
+
+    problem: DesignProblem
+    theta: PyTree
+    x: Array
+    seen: Sampled
+    constants: DesignConstants
+    regulator: RegulatorConstants
+    monotone: Stability | None
+    mixing: float
+    smoothing: float
+
+    @property
+    def strategies(self) -> AbstractStrategySet:
+        """The agents' set at `theta`."""
+        return self.problem.game.strategies(self.theta)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, the value shown beside it, and what its sentences need.
+
+    `case`: which sentence, where a verdict has several; `words`: what fills their braces.
+    """
+
+    verdict: Verdict
+    value: str = ""
+    case: str | None = None
+    words: dict = field(default_factory=dict)
+
+
+class Row(NamedTuple):
+    """An assumption: `judge` gives `None` where it is not in question."""
+
+    name: str
+    source: str
+    judge: Callable[[Evidence], Judged | None]
+
+
+def assumptions(found: Evidence) -> list[Assumption]:
+    """Every row that is in question, in words."""
+    rows = []
+    for name, source, judge in ROWS:
+        judged = judge(found)
+        if judged is not None:
+            key = (name, judged.verdict, *([] if judged.case is None else [judged.case]))
+            follows, advice = (text.format(**judged.words) for text in SENTENCES[key])
+            rows.append(Assumption(name, source, judged.verdict, judged.value, follows, advice))
+    return rows
+
+
+def _finite(found: Evidence) -> Judged | None:
     """Only where some sample is not finite."""
+    seen = found.seen
     if not seen.bad:
-        return []
+        return None
     theta, x = seen.bad[0]
-    number, all_ = len(seen.bad), len(seen.bad) + len(seen.x)
     where = f"first at theta = {_short(theta)}, x = {_short(x)}"
-    return [
-        Assumption(
-            "operator and its derivatives finite on the sets",
-            "both",
-            "fails",
-            f"not at {number} of {all_} samples",
-            f"{where}; every other row is from the samples that are left",
-            "shrink the sets to where the operator is defined, or correct it there",
-        )
-    ]
+    value = f"not at {len(seen.bad)} of {len(seen.bad) + len(seen.x)} samples"
+    return Judged("fails", value, words={"where": where})
 
 
 def _short(tree: PyTree) -> str:
@@ -55,54 +105,22 @@ def _short(tree: PyTree) -> str:
     return f"({shown}{', ...' if len(flat) > 4 else ''})"
 
 
-def sets(problem: DesignProblem, theta: PyTree, x: Array) -> list[Assumption]:
-    """What the sets have to be."""
-    strategies = problem.game.strategies(theta)
-    simplex = isinstance(strategies, Simplex)
-    bounded = _is_bounded(strategies, x)
-    incentives = _is_bounded(problem.incentive_set, theta)
-    return [
-        Assumption(
-            "strategies compact, convex",
-            f"{LIU} 5.1(1), {DU} 1(i)",
-            "holds" if bounded else "fails",
-            f"{x.size} entries, {'bounded' if bounded else 'unbounded'}",
-            "an equilibrium exists wherever costs are continuous and own costs convex"
-            if bounded
-            else "Theorem 5.4 is stated for all of R^d nevertheless: read its constants on a ball "
-            "that holds the play",
-            ""
-            if bounded
-            else "bound strategies (ix.Box) if play runs away; existence then follows",
-        ),
-        Assumption(
-            "incentives compact, convex",
-            f"{LIU} 5.2(1)",
-            "holds" if incentives else "fails",
-            "bounded" if incentives else "unbounded",
-            "the gradient of f_* can be bounded"
-            if incentives
-            else "a strongly convex f_* has no bounded gradient on it; rates hold while theta "
-            "stays in a ball",
-            "" if incentives else "give `incentive_set` bounds that no sensible theta exceeds",
-        ),
-        *(
-            []
-            if simplex or bool(jnp.isinf(strategies.constraints(x).lower).all())
-            else [
-                Assumption(
-                    "strategies R^d or simplices",
-                    f"{LIU} 5.4, 5.5",
-                    "fails",
-                    type(strategies).__name__,
-                    "neither theorem covers bounds: the surrogate gradient jumps where one "
-                    "becomes active",
-                    "design-and-play works there without a theorem; certify what it returns, or "
-                    "use the accurate designer",
-                )
-            ]
-        ),
-    ]
+def _compact_strategies(found: Evidence) -> Judged:
+    bounded = _is_bounded(found.strategies, found.x)
+    value = f"{found.x.size} entries, {'bounded' if bounded else 'unbounded'}"
+    return Judged("holds" if bounded else "fails", value)
+
+
+def _compact_incentives(found: Evidence) -> Judged:
+    bounded = _is_bounded(found.problem.incentive_set, found.theta)
+    return Judged(*(("holds", "bounded") if bounded else ("fails", "unbounded")))
+
+
+def _covered_set(found: Evidence) -> Judged | None:
+    limits = found.strategies.constraints(found.x)
+    if isinstance(found.strategies, Simplex) or bool(jnp.isinf(limits.lower).all()):
+        return None
+    return Judged("fails", type(found.strategies).__name__)
 
 
 def _is_bounded(point_set: AbstractSet, point: PyTree) -> bool:
@@ -130,96 +148,41 @@ def _is_bounded(point_set: AbstractSet, point: PyTree) -> bool:
     return True
 
 
-def _finite_value(value: Estimate) -> Verdict:
+def _of_a_constant(constant: Estimate, value: str | None = None) -> Judged:
     """Of a constant that has to be finite."""
-    if value.low == math.inf:
-        return "fails"
-    return "holds" if math.isfinite(value.high) else "not decidable"
+    verdict: Verdict = "not decidable"
+    if constant.low == math.inf:
+        verdict = "fails"
+    elif math.isfinite(constant.high):
+        verdict = "holds"
+    return Judged(verdict, str(constant) if value is None else value)
 
 
-def lower_level(
-    problem: DesignProblem, found: DesignConstants, monotone: Stability | None, mixing: float
-) -> list[Assumption]:
-    """Liu et al., Assumption 5.1."""
-    steep, stable = found.operator_lipschitz, found.stability
-    lipschitz = _finite_value(steep)
-    entropic = found.mirror_smoothness.low == math.inf
-    rows = [
-        Assumption(
-            "operator Lipschitz, H_u",
-            f"{LIU} 5.1(2)",
-            lipschitz,
-            str(steep),
-            {
-                "holds": "bounds the play step that the theorem allows",
-                "fails": "log x has no bounded slope at the boundary: the theorem allows no step",
-                "not decidable": "met at samples; steps below are upper bounds of what is allowed",
-            }[lipschitz],
-            "name the mixing in use: diagnose(..., mixing=nu); or a QuantalResponse with epsilon > "
-            "0, which gives up strong stability"
-            if lipschitz == "fails"
-            else "",
-        ),
-        Assumption(
-            "regular Jacobian, rho_theta / rho_x = H_*",
-            f"{LIU} 5.1(3)",
-            _finite_value(found.inverse_jacobian),
-            f"rho_theta {found.incentive_effect}; 1 / rho_x {found.inverse_jacobian}",
-            {
-                "holds": "where no bound is active x* answers to theta with at most this slope",
-                "fails": "x* may jump, or what agents do is not unique",
-                "not decidable": "x* answers to theta with this slope or a larger one",
-            }[_finite_value(found.inverse_jacobian)],
-            ""
-            if found.inverse_jacobian.low < math.inf
-            else "aggregates may still be unique (link flows): take an objective of those",
-        ),
-        Assumption(
-            "strong stability",
-            f"{LIU} 5.1(4)",
-            stable.verdict,
-            _weights(stable) + ("" if stable.constant.is_exact else ", at samples")
-            if stable.verdict == "holds"
-            else "",
-            f"{stable.reason} (at this theta). "
-            + {
-                "holds": "One equilibrium, to which play converges",
-                "fails": "No theorem promises that play settles, or that x* is the only one",
-                "not decidable": "Nothing follows",
-            }[stable.verdict],
-            ""
-            if stable.verdict == "holds"
-            else _stabilise(problem, entropic, mixing)
-            if stable.verdict == "fails"
-            else "look for others with ix.equilibria, and certify what is designed",
-        ),
-    ]
-    if monotone is not None:
-        unique = monotone.verdict == "holds"
-        rows.append(
-            Assumption(
-                "strongly monotone with weights",
-                f"{LIU} 6",
-                monotone.verdict,
-                f"{monotone.constant}; {_weights(monotone)}" if unique else "",
-                f"one equilibrium on every convex set ({monotone.reason})"
-                + ("" if monotone.constant.is_exact else ", as far as samples tell")
-                if unique
-                else "where it is monotone still, equilibria may form a continuum (Case II); else "
-                "several may be isolated (Case I)",
-                "" if unique else "ix.equilibria shows them; ix.quantal_path selects",
-            )
-        )
-    return rows
+def _regular_jacobian(found: Evidence) -> Judged:
+    effect, inverse = found.constants.incentive_effect, found.constants.inverse_jacobian
+    return _of_a_constant(inverse, f"rho_theta {effect}; 1 / rho_x {inverse}")
 
 
-def _stabilise(problem: DesignProblem, entropic: bool, mixing: float) -> str:
-    if entropic and problem.game.rational is None and mixing == 0:
-        return (
-            "ix.QuantalResponse(game, eta) has it on a monotone game with lambda >= 1 / eta; or "
-            "name the mixing in use: diagnose(..., mixing=nu)"
-        )
-    return "list the equilibria with ix.equilibria; design with `selection` where there are several"
+def _strong_stability(found: Evidence) -> Judged:
+    stable, case, value = found.constants.stability, None, ""
+    if stable.verdict == "holds":
+        value = _weights(stable) + ("" if stable.constant.is_exact else ", at samples")
+    entropic = found.constants.mirror_smoothness.low == math.inf
+    plain = found.problem.game.rational is None and found.mixing == 0
+    if stable.verdict == "fails" and entropic and plain:
+        case = "entropic"
+    return Judged(stable.verdict, value, case, {"reason": stable.reason})
+
+
+def _strongly_monotone(found: Evidence) -> Judged | None:
+    monotone = found.monotone
+    if monotone is None:
+        return None
+    if monotone.verdict != "holds":
+        return Judged(monotone.verdict)
+    value = f"{monotone.constant}; {_weights(monotone)}"
+    case = None if monotone.constant.is_exact else "sampled"
+    return Judged("holds", value, case, {"reason": monotone.reason})
 
 
 def _weights(found: Stability) -> str:
@@ -229,141 +192,100 @@ def _weights(found: Stability) -> str:
     return f"lambda {low:.4g} to {high:.4g}"
 
 
-def upper_level(found: DesignConstants) -> list[Assumption]:
-    """Liu et al., Assumption 5.2."""
-    mu, steep, surrogate = (
-        found.strong_convexity,
-        found.objective_lipschitz,
-        found.surrogate_lipschitz,
-    )
+def _strongly_convex(found: Evidence) -> Judged:
+    mu = found.constants.strong_convexity
     size = 1e-9 * max(1.0, abs(mu.known)) if math.isfinite(mu.known) else 0.0
-    convex: Verdict = "not decidable"
     if mu.low > size:
-        convex = "holds"
-    elif mu.high <= size:
-        convex = "fails"
-    return [
-        Assumption(
-            "f_* strongly convex, mu",
-            f"{LIU} 5.2(1)",
-            convex,
-            str(mu),
-            {
-                "holds": "one optimum; the rates of 5.4 and 5.5 are for it",
-                "fails": "no rate is promised; a stationary point is what schemes look for",
-                "not decidable": "nothing met at samples contradicts it",
-            }[convex],
-            {
-                "holds": "",
-                "fails": "start several times; or add a cost of intervention, c ||theta||^2",
-                "not decidable": "compare ix.design from several starts",
-            }[convex],
-        ),
-        Assumption(
-            "gradient of f_* bounded, M",
-            f"{LIU} 5.2(1)",
-            _finite_value(steep),
-            str(steep),
-            "f_* is Lipschitz with this constant"
-            if math.isfinite(steep.high)
-            else "f_* is no less steep"
-            if steep.low < math.inf
-            else "grows with theta on an unbounded set",
-            "",
-        ),
-        Assumption(
-            "surrogate gradient Lipschitz, H~",
-            f"{LIU} 5.2(2)",
-            _finite_value(surrogate),
-            str(surrogate),
-            "what an error of play does to the designer's step",
-            "",
-        ),
-    ]
+        return Judged("holds", str(mu))
+    return Judged("fails" if mu.high <= size else "not decidable", str(mu))
 
 
-def steps(
-    problem: DesignProblem, theta: PyTree, x: Array, found: DesignConstants
-) -> list[Assumption]:
+def _steps_on_simplices(found: Evidence) -> Judged | None:
+    return _theorem_steps(found, True) if isinstance(found.strategies, Simplex) else None
+
+
+def _steps_elsewhere(found: Evidence) -> Judged | None:
+    if isinstance(found.strategies, Simplex):
+        return None
+    return _theorem_steps(found, is_free(found.strategies, found.x))
+
+
+def _theorem_steps(found: Evidence, covered: bool) -> Judged:
     """The step sizes of the theorem for these sets, with its premises."""
-    simplex = isinstance(problem.game.strategies(theta), Simplex)
-    name, steps = ("5.5", found.theorem_5_5()) if simplex else ("5.4", found.theorem_5_4())
+    constants, simplex = found.constants, isinstance(found.strategies, Simplex)
+    steps = constants.theorem_5_5() if simplex else constants.theorem_5_4()
     beta, alpha = steps.beta.high, steps.alpha.high
     sure = steps.beta.is_exact and steps.alpha.is_exact
-    limits = problem.game.strategies(theta).constraints(x)
-    free = bool(jnp.isinf(limits.lower).all()) and limits.inequality_level.size == 0
-    covered = simplex or (free and bool(jnp.isinf(limits.upper).all()))
+    stable, convex = constants.stability.verdict, constants.strong_convexity
     verdict: Verdict = "not decidable"
-    if beta == 0 or found.stability.verdict == "fails" or not covered:
+    if beta == 0 or stable == "fails" or not covered or convex.high <= 0:
         verdict = "fails"
-    elif found.strong_convexity.high <= 0:
-        verdict = "fails"
-    elif sure and found.stability.verdict == "holds" and found.strong_convexity.low > 0:
+    elif sure and stable == "holds" and convex.low > 0:
         verdict = "holds"
-    known = math.isfinite(beta) and verdict != "fails"
+    if not math.isfinite(beta) or verdict == "fails":
+        return Judged(verdict)
     value = f"beta {beta:.2g}" + (f", alpha {alpha:.2g}" if math.isfinite(alpha) else "")
-    value = (value if sure else f"at most {value}") if known else ""
-    return [
-        Assumption(
-            f"step sizes of Theorem {name}",
-            f"{LIU} {name}",
-            verdict,
-            value,
-            f"with play steps lambda^i beta, or less, schedules.theorem_{name.replace('.', '_')} "
-            f"converges like k^(-{'2/7' if simplex else '2/3'})"
-            if verdict == "holds"
-            else "sampled constants bound steps from one side alone"
-            if known
-            else "the theorem says nothing without the assumptions above",
-            "steps in use are far longer: play up to 2 / (largest slope) settles, the designer's "
-            "is tuned; take the longest that does not oscillate",
-        )
-    ]
+    return Judged(verdict, value if sure else f"at most {value}")
 
 
-def regulator(found: RegulatorConstants, smoothing: float) -> list[Assumption]:
-    """Du, Meng, Hu, Assumptions 1 and 2, and Lemma 5."""
-    mu, steep = found.strong_monotonicity, found.lipschitz
+def _contraction(found: Evidence) -> Judged:
+    """Du, Meng, Hu, Assumption 2(i)."""
+    regulator = found.regulator
+    mu, steep = regulator.strong_monotonicity, regulator.lipschitz
     verdict: Verdict = "not decidable"
     if mu.high <= 0 or steep.low == math.inf:
         verdict = "fails"
     elif mu.low > 0 and math.isfinite(steep.high):
         verdict = "holds"
-    step = found.step_bound(smoothing)
-    social = found.social_lipschitz
-    return [
-        Assumption(
-            "operator strongly monotone and Lipschitz, mu and L",
-            f"{DU} 2(i)",
-            verdict,
-            f"mu {mu}; L {steep}",
-            "projected play contracts"
-            + (f", best with the step mu / L^2 = {found.play_step.high:.3g}" if steep.known else "")
-            if verdict == "holds"
-            else "inner loops are not sure to contract",
-            ""
-            if verdict == "holds"
-            else "end inner loops by `inner_tol`, and look at `inner_residual` in the history",
-        ),
-        Assumption(
-            "operator Lipschitz in theta, l",
-            f"{DU} 2(ii)",
-            _finite_value(found.incentive_lipschitz),
-            str(found.incentive_lipschitz),
-            "on a set that does not move x* is l / mu-Lipschitz",
-            "",
-        ),
-        Assumption(
-            "costs Lipschitz, L_x and L_theta; L0",
-            f"{DU} 1(iv), Lemma 5",
-            _finite_value(social),
-            f"L_x {found.cost_by_strategy}; L_theta {found.cost_by_incentive}; L0 {social}",
-            f"with smoothing {smoothing:g} steps up to {step.low:.2g} descend on average, up to "
-            "the spread of the estimate"
-            if step.low > 0
-            else f"with smoothing {smoothing:g} steps known to descend are at most {step.high:.2g}"
-            if step.high > 0
-            else "no step is sure to descend",
-            "steps in use are far longer; keep them below 2 smoothing",
-        ),
-    ]
+    best = f", best with the step mu / L^2 = {regulator.play_step.high:.3g}" if steep.known else ""
+    return Judged(verdict, f"mu {mu}; L {steep}", words={"best_step": best})
+
+
+def _regulator_steps(found: Evidence) -> Judged:
+    """Du, Meng, Hu, Assumption 1(iv) and Lemma 5."""
+    regulator, smoothing = found.regulator, found.smoothing
+    step, social = regulator.step_bound(smoothing), regulator.social_lipschitz
+    words = "no step is sure to descend"
+    if step.low > 0:
+        words = f"steps up to {step.low:.2g} descend on average, up to the spread of the estimate"
+    elif step.high > 0:
+        words = f"steps known to descend are at most {step.high:.2g}"
+    value = f"L_x {regulator.cost_by_strategy}; L_theta {regulator.cost_by_incentive}; L0 {social}"
+    judged = _of_a_constant(social, value)
+    return Judged(judged.verdict, value, words={"smoothing": smoothing, "steps": words})
+
+
+ROWS = (
+    Row("operator and its derivatives finite on the sets", "both", _finite),
+    Row("strategies compact, convex", "Liu 5.1(1), Du 1(i)", _compact_strategies),
+    Row("incentives compact, convex", "Liu 5.2(1)", _compact_incentives),
+    Row("strategies R^d or simplices", "Liu 5.4, 5.5", _covered_set),
+    Row(
+        "operator Lipschitz, H_u",
+        "Liu 5.1(2)",
+        lambda found: _of_a_constant(found.constants.operator_lipschitz),
+    ),
+    Row("regular Jacobian, rho_theta / rho_x = H_*", "Liu 5.1(3)", _regular_jacobian),
+    Row("strong stability", "Liu 5.1(4)", _strong_stability),
+    Row("strongly monotone with weights", "Liu 6", _strongly_monotone),
+    Row("f_* strongly convex, mu", "Liu 5.2(1)", _strongly_convex),
+    Row(
+        "gradient of f_* bounded, M",
+        "Liu 5.2(1)",
+        lambda found: _of_a_constant(found.constants.objective_lipschitz),
+    ),
+    Row(
+        "surrogate gradient Lipschitz, H~",
+        "Liu 5.2(2)",
+        lambda found: _of_a_constant(found.constants.surrogate_lipschitz),
+    ),
+    Row("step sizes of Theorem 5.4", "Liu 5.4", _steps_elsewhere),
+    Row("step sizes of Theorem 5.5", "Liu 5.5", _steps_on_simplices),
+    Row("operator strongly monotone and Lipschitz, mu and L", "Du 2(i)", _contraction),
+    Row(
+        "operator Lipschitz in theta, l",
+        "Du 2(ii)",
+        lambda found: _of_a_constant(found.regulator.incentive_lipschitz),
+    ),
+    Row("costs Lipschitz, L_x and L_theta; L0", "Du 1(iv), Lemma 5", _regulator_steps),
+)

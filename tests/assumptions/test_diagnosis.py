@@ -11,6 +11,8 @@ from incentax.assumptions import (
     regulator_constants,
     strong_stability,
 )
+from incentax.assumptions._report import ROWS
+from incentax.assumptions._sentences import SENTENCES
 
 from ..cases import BANK
 from ..problems.test_banks import DESIGNS, EQUILIBRIA, NAMES
@@ -408,6 +410,31 @@ def test_diagnosis_reads_as_a_table_of_advice():
     assert verdicts["strong stability"].verdict == "fails"
     assert "QuantalResponse" in verdicts["strong stability"].advice
     assert "strong stability" in coordinate.summary
+
+
+WORDS = {
+    "where": "first at theta = (0)", "reason": "monotone", "best_step": "", "smoothing": 0.1,
+    "steps": "no step is sure to descend",
+}  # fmt: skip
+
+
+def test_every_verdict_has_its_sentence():
+    """Each reads as one: known names in braces, no empty consequence, no doubled space."""
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    assert {key[0] for key in SENTENCES} == set(names)
+    for (name, verdict, *_), (follows, advice) in SENTENCES.items():
+        assert verdict in ("holds", "fails", "not decidable")
+        for text in (follows.format(**WORDS), advice.format(**WORDS)):
+            assert text == " ".join(text.split())
+            assert not text.endswith("."), text
+        assert follows, name
+        assert verdict != "fails" or advice or "Lipschitz" in name or "bounded" in name
+    sometimes = {row.name for row in ROWS[:4]}
+    for name in set(names) - sometimes:
+        assert {key[1] for key in SENTENCES if key[0] == name} >= {
+            "holds", "fails", "not decidable",
+        }  # fmt: skip
 
 
 def test_diagnosis_of_what_is_not_finite():

@@ -139,8 +139,8 @@ def _walk_from_ends(
     # The second start is the first one again.
     fresh = [(raw[k], np.asarray(x), None) for k in range(len(raw)) if k != 1]
     groups = [
-        ([] if obeyed is None else [(*obeyed, None)], 1),
         (starts[:1], 1),
+        ([] if obeyed is None else [(*obeyed, None)], 1),
         (starts[1:], most - 1),
         (fresh, more),
     ]
@@ -159,7 +159,8 @@ def _walk_from_ends(
             if place is not None:
                 taken = 0 if index is None else int(ends.steps[index])
                 known.append(start)
-                found.append((walk(level, place, incentives, max(how.steps - taken, 0)), index))
+                best = min((walked.place.objective for walked, _ in found), default=np.inf)
+                found.append((walk(level, place, incentives, how.steps - taken, best), index))
     if not found:
         return None
     best, index = min(found, key=lambda pair: pair[0].place.objective)

@@ -23,6 +23,8 @@ from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
 _PIECES, _LENGTHS = 60, 8
+# Steps over which the pace of a walk is measured.
+_PACE = 40
 # Pairs that are forced, times the square of the number of unknowns.
 _TRIALS, _LEAST_TRIALS = 8_000_000, 8
 
@@ -56,10 +58,13 @@ def _bent(
     return jax.hessian(lagrangian)(both)
 
 
-def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: int) -> Walk:
+def walk(
+    level: LowerLevel, place: Place, incentives: LinearConstraints, most: int, known: float
+) -> Walk:
     """Downhill from piece to piece in at most so many steps, until no neighbour descends.
 
     Then pieces that are no neighbours are tried: every pair in turn is forced to its other side.
+    `known`: what another walk has reached; one that will not come so far at its pace gives up.
     """
     active, rows = place.at.active & ~place.at.degenerate, []
     descent = Descent("undecided", np.nan)
@@ -76,6 +81,8 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
     for _ in range(_PIECES):
         last = False
         while len(rows) < most and not last:
+            if _is_behind(rows, most, known):
+                return Walk(place, descent, rows)
             reached, last = _step(level, place, active, incentives)
             if reached is None:
                 break
@@ -95,6 +102,14 @@ def walk(level: LowerLevel, place: Place, incentives: LinearConstraints, most: i
     else:
         descent = decide(place.at, incentives, place.theta)
     return Walk(place, descent, rows)
+
+
+def _is_behind(rows: list[tuple[float, float, float]], most: int, known: float) -> bool:
+    """Whether all steps that are left, at the pace of the last ones, end above `known`."""
+    if len(rows) <= _PACE:
+        return False
+    objective, pace = rows[-1][0], (rows[-1 - _PACE][0] - rows[-1][0]) / _PACE
+    return objective - max(most - len(rows), 0) * pace > known
 
 
 @dataclass
