@@ -25,6 +25,8 @@ from ._residual import natural_residual
 
 # Up to this many unknowns a dense factorisation is affordable.
 _DENSE = 1500
+# And up to this many entries what an aggregate feels and sends.
+_WIDE = 20_000_000
 _LENGTHS = (1.0, 0.5, 0.2, 0.05)
 
 
@@ -59,7 +61,10 @@ class Newton(eqx.Module):
 
     def fits(self, game: AbstractGame, theta: PyTree, x: Array) -> bool:
         """Whether a linear system of this game is small enough, or has the structure."""
-        return _low_rank(game, theta, x) or x.size <= _DENSE
+        form = game.aggregative_form
+        if form is not None and _low_rank(game, theta, x):
+            return jax.eval_shape(form.aggregate, theta, x).size * x.size <= _WIDE
+        return x.size <= _DENSE
 
     def stands_alone(self, game: AbstractGame, theta: PyTree) -> bool:
         """Whether play has nothing to add: it is part of the method, or costs as much a step."""

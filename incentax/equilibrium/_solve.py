@@ -185,16 +185,20 @@ def find_equilibrium(
     if not isinstance(newton, Newton):
         return _by_play(game, theta, x, newton, tol, max_steps=max_steps, found=jnp.asarray(False))
     newton = Newton(min(newton.max_steps, max_steps))
+    asked = 1e-8 if tol is None else tol
+    own = None
+    if method is None and entropic:
+        own = game.entropic_equilibrium(theta, x, 1e-4 * asked, newton.max_steps)
+    if own is not None:
+        reached, residual = own[0], natural_residual(game, theta, own[0])
+        found = residual <= _allowed_at(game, theta, reached, tol)
+        return *own, _verdict(game, theta, x, found, tree_finite(reached))
     if method is None and not newton.fits(game, theta, x):
         return _by_play(
             game, theta, x, Extragradient(), tol, max_steps=max_steps, found=jnp.asarray(False)
         )
-    reached, residual, steps = newton.solve(game, theta, x, 1e-8 if tol is None else tol, entropic)
-    # A strategy is known to rounding: what that makes of steep costs cannot be asked for.
-    value, moved = jax.jvp(lambda x: game.operator(theta, x), (reached,), (reached,))
-    moved = jnp.where(jnp.isfinite(moved), jnp.abs(moved), 0)
-    size = jnp.maximum(jnp.abs(value), moved)
-    found = residual <= _allowed(tol, reached, size, jnp.max(moved))
+    reached, residual, steps = newton.solve(game, theta, x, asked, entropic)
+    found = residual <= _allowed_at(game, theta, reached, tol)
     if method is not None or newton.stands_alone(game, theta):
         return reached, steps, _verdict(game, theta, x, found, jnp.asarray(True))
     start = jnp.where(found, reached, x)
@@ -249,6 +253,13 @@ def _evidence(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array
     face = game.strategies(theta).face(x, value, 1.0)
     residual = jnp.max(jnp.abs(face.displacement))
     return jnp.where(jnp.all(jnp.isfinite(value)), residual, jnp.nan), face.degenerate
+
+
+def _allowed_at(game: AbstractGame, theta: PyTree, x: Array, tol: Array | float | None) -> Array:
+    """A strategy is known to rounding: what that makes of steep costs cannot be asked for."""
+    value, moved = jax.jvp(lambda x: game.operator(theta, x), (x,), (x,))
+    moved = jnp.where(jnp.isfinite(moved), jnp.abs(moved), 0)
+    return _allowed(tol, x, jnp.maximum(jnp.abs(value), moved), jnp.max(moved))
 
 
 def _allowed(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._checks import poisoning
 from .._compile import traced_once
@@ -75,6 +75,14 @@ class AbstractGame(eqx.Module):
         """`operator(theta, x)` for an `x` whose logarithm is known, exact where `x` underflows."""
         del log_x
         return self.operator(theta, x)
+
+    def entropic_equilibrium(
+        self, theta: PyTree, x: Float[Array, "*x"], tol: Array | float, max_steps: int
+    ) -> tuple[Float[Array, "*x"], Int[Array, ""]] | None:
+        """The equilibrium from `x` and the steps taken, by a method of the game's own, of a game
+        that is `entropic`; `None` where it has none, and the general ones serve."""
+        del theta, x, tol, max_steps
+        return None
 
     @property
     def weights(self) -> Float[Array, "*x"] | None:

@@ -4,3 +4,17 @@ from ._paths import k_shortest_paths as k_shortest_paths, PathSet as PathSet
 from ._routing import RoutingGame as RoutingGame
 from ._sioux_falls import sioux_falls as sioux_falls, TOLLED_LINKS as TOLLED_LINKS
 from ._system_optimum import system_optimum as system_optimum, SystemOptimum as SystemOptimum
+from .assignment import (
+    assign as assign,
+    Assignment as Assignment,
+    cheap_paths as cheap_paths,
+    generate_paths as generate_paths,
+    grow_paths as grow_paths,
+    join_paths as join_paths,
+)
+from .readers import (
+    from_networkx as from_networkx,
+    read_gmns as read_gmns,
+    read_tntp as read_tntp,
+    to_networkx as to_networkx,
+)

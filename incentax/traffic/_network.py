@@ -15,7 +15,7 @@ def _numbers(values: ArrayLike) -> Numbers:
 
 
 class Network(eqx.Module):
-    """A directed road network with link times `t0 (1 + b (flow / capacity)^power)` (BPR).
+    """A directed road network with link costs `t0 (1 + b (flow / capacity)^power) + fixed_cost`.
 
     **Arguments:**
 
@@ -26,9 +26,12 @@ class Network(eqx.Module):
     - `first_through_node`: paths pass only through nodes from this one on (zones before it are
       ends, not ways). 0 when every node may be passed.
     - `position`: where to draw each node, or `None`.
+    - `fixed_cost`: part of the cost of a link that no flow changes, such as a distance or a toll
+      that is there already, in the unit of time; zero when left out.
+    - `node_names`: what people call the nodes, as in the source's file; 1, 2, ... when left out.
 
     **Raises** `ValueError` when an array has another length than `tail`, when a node lies outside
-    the network, or when a capacity is not positive or a time is negative.
+    the network, or when a capacity is not positive or a time is negative or infinite.
     """
 
     tail: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
@@ -40,10 +43,14 @@ class Network(eqx.Module):
     number_of_nodes: int
     first_through_node: int = 0
     position: Float[np.ndarray, "nodes 2"] | None = None
+    fixed_cost: Numbers = eqx.field(converter=_numbers, default=0.0)
+    node_names: np.ndarray | None = None
 
     def __check_init__(self):
         links = self.tail.shape
-        for name in ("head", "capacity", "free_flow_time", "b", "power"):
+        if self.fixed_cost.shape == ():
+            object.__setattr__(self, "fixed_cost", np.full(links, self.fixed_cost))
+        for name in ("head", "capacity", "free_flow_time", "b", "power", "fixed_cost"):
             shape = getattr(self, name).shape
             if shape != links:
                 raise ValueError(
@@ -58,7 +65,7 @@ class Network(eqx.Module):
                     f"got {nodes.min()}..{nodes.max()}"
                 )
         _refuse("capacity", "positive entries", self.capacity, self.capacity > 0)
-        for name in ("free_flow_time", "b", "power"):
+        for name in ("free_flow_time", "b", "power", "fixed_cost"):
             values = getattr(self, name)
             fine = (values >= 0) & (values < np.inf)
             _refuse(name, "finite, non-negative entries", values, fine)
@@ -66,6 +73,15 @@ class Network(eqx.Module):
     @property
     def number_of_links(self) -> int:
         return self.tail.size
+
+    def name_of_node(self, node: int) -> str:
+        """What the node is called in its source."""
+        return str(node + 1 if self.node_names is None else self.node_names[node])
+
+    def name_of_link(self, link: int) -> str:
+        """Its row in the source, from 1, and its ends, as in `12 (5-6)`."""
+        ends = (self.name_of_node(int(end[link])) for end in (self.tail, self.head))
+        return f"{link + 1} ({'-'.join(ends)})"
 
 
 class Demand(eqx.Module):
@@ -75,10 +91,12 @@ class Demand(eqx.Module):
 
     - `pairs`: origin and destination of each pair, counted from 0.
     - `trips`: positive number of trips of each pair.
+    - `within_zones`: trips that stay in their zone, which no link carries.
     """
 
     pairs: Int[np.ndarray, "pairs 2"] = eqx.field(converter=np.asarray)
     trips: Float[np.ndarray, " pairs"] = eqx.field(converter=np.asarray)
+    within_zones: float = 0.0
 
     def __check_init__(self):
         if self.pairs.ndim != 2 or self.pairs.shape != (self.trips.size, 2):

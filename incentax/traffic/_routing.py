@@ -11,23 +11,27 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from .._checks import require_positive
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
+from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
+from ._logit import logit_shares
 from ._network import Demand, Network
 from ._paths import PathSet
 
 
 class LinkTimes(eqx.Module):
-    """`t0 (1 + b (flow / capacity)^power)` of the flows on links (BPR), in their dtype."""
+    """`t0 (1 + b (flow / capacity)^power) + fixed cost` of the flows on links, in their dtype."""
 
     free_flow_time: Float[Array, " links"]
     b: Float[Array, " links"]
     capacity: Float[Array, " links"]
     power: Float[Array, " links"]
+    fixed_cost: Float[Array, " links"]
 
     def __init__(self, network: Network):
         self.free_flow_time = jnp.asarray(network.free_flow_time, float)
         self.b = jnp.asarray(network.b, float)
         self.capacity = jnp.asarray(network.capacity, float)
         self.power = jnp.asarray(network.power, float)
+        self.fixed_cost = jnp.asarray(network.fixed_cost, float)
 
     def __call__(self, flows: Float[Array, " links"]) -> Float[Array, " links"]:
         link = jax.tree.map(lambda leaf: leaf.astype(flows.dtype), self)
@@ -36,34 +40,13 @@ class LinkTimes(eqx.Module):
         # An empty link is kept out of the power, whose derivative at 0 can be NaN; 0^0 is 1.
         at_rest = (link.power == 0).astype(flows.dtype)
         congestion = jnp.where(used, jnp.where(used, load, 1) ** link.power, at_rest)
-        return link.free_flow_time * (1 + link.b * congestion)
-
-
-class Incidence(eqx.Module):
-    """Which links a path uses: path values summed over links, link values summed along paths.
-
-    The matrix inside is dense, the fastest on networks of up to some hundred links.
-    """
-
-    matrix: Float[Array, "links paths"]
-
-    def __init__(self, number_of_links: int, paths: PathSet):
-        path_of_entry = np.repeat(np.arange(paths.number_of_paths), np.diff(paths.offsets))
-        matrix = np.zeros((number_of_links, paths.number_of_paths))
-        np.add.at(matrix, (paths.links, path_of_entry), 1.0)
-        self.matrix = jnp.asarray(matrix)
-
-    def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
-        return self.matrix.astype(path_values.dtype) @ path_values
-
-    def along_paths(self, link_values: Float[Array, " links"]) -> Float[Array, " paths"]:
-        return link_values @ self.matrix.astype(link_values.dtype)
+        return link.free_flow_time * (1 + link.b * congestion) + link.fixed_cost
 
 
 class _LinkFlows(eqx.Module):
     """Flow on every link, from the proportions of paths."""
 
-    incidence: Incidence
+    incidence: AbstractIncidence
     trips: Float[Array, " paths"]
 
     def __call__(self, theta: Array | None, x: Array) -> Array:
@@ -74,7 +57,7 @@ class _LinkFlows(eqx.Module):
 class _PathCosts(eqx.Module):
     """Time plus tolls along every path, from the flows on links."""
 
-    incidence: Incidence
+    incidence: AbstractIncidence
     link_times: LinkTimes
     tolled_links: Int[Array, " tolled"]
 
@@ -138,7 +121,7 @@ class RoutingGame(AbstractGame):
                 "`RoutingGame(paths=...)` needs the paths of the pairs of the demand, in their "
                 f"order ({len(demand.pairs)} pairs), got those of {len(paths.pairs)} pairs"
             )
-        incidence = Incidence(network.number_of_links, paths)
+        incidence = incidence_of(network.number_of_links, paths)
         trips = jnp.asarray(np.repeat(demand.trips, paths.sizes), float)
         self.flows = _LinkFlows(incidence, trips)
         self.costs = _PathCosts(incidence, LinkTimes(network), _tolled(network, tolled_links))
@@ -181,6 +164,14 @@ class RoutingGame(AbstractGame):
     @property
     def aggregative_form(self) -> AggregativeForm | None:
         return self.logit.aggregative_form
+
+    def entropic_equilibrium(
+        self, theta: Array, x: Array, tol: Array | float, max_steps: int
+    ) -> tuple[Array, Array] | None:
+        # On small networks the general method is as fast.
+        if isinstance(self.flows.incidence, DenseIncidence):
+            return None
+        return logit_shares(self, theta, x, tol, max_steps)
 
     def link_flows(self, x: Float[Array, " paths"]) -> Float[Array, " links"]:
         """Flow on every link."""

@@ -1,0 +1,126 @@
+"""Which links a path uses: path values summed over links, link values summed along paths."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ._paths import PathSet
+
+# Up to this many entries the matrix itself is the fastest.
+_DENSE = 1_000_000
+
+
+class AbstractIncidence(eqx.Module):
+    """The linear map from values of paths to values of links, and its transpose."""
+
+    @abc.abstractmethod
+    def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
+        """Of every link the sum over the paths that use it."""
+
+    @abc.abstractmethod
+    def along_paths(self, link_values: Float[Array, " links"]) -> Float[Array, " paths"]:
+        """Of every path the sum over its links."""
+
+
+def incidence_of(number_of_links: int, paths: PathSet) -> AbstractIncidence:
+    """The form that is fastest at this size."""
+    if number_of_links * paths.number_of_paths <= _DENSE:
+        return DenseIncidence(number_of_links, paths)
+    return SparseIncidence(number_of_links, paths)
+
+
+class DenseIncidence(AbstractIncidence):
+    """The matrix itself, for networks of up to some hundred links."""
+
+    matrix: Float[Array, "links paths"]
+
+    def __init__(self, number_of_links: int, paths: PathSet):
+        matrix = np.zeros((number_of_links, paths.number_of_paths))
+        np.add.at(matrix, (paths.links, _path_of_entry(paths)), 1.0)
+        self.matrix = jnp.asarray(matrix)
+
+    def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
+        return self.matrix.astype(path_values.dtype) @ path_values
+
+    def along_paths(self, link_values: Float[Array, " links"]) -> Float[Array, " paths"]:
+        return link_values @ self.matrix.astype(link_values.dtype)
+
+
+class SparseIncidence(AbstractIncidence):
+    """Gathers in both directions, each the transpose of the other for JAX too: never a scatter over
+    all entries."""
+
+    along: "_Sums"
+    over: "_Sums"
+
+    def __init__(self, number_of_links: int, paths: PathSet):
+        path, link = _path_of_entry(paths), paths.links
+        order = np.argsort(link, kind="stable")
+        self.along = _Sums(path, link, (paths.number_of_paths, number_of_links), 8)
+        self.over = _Sums(link[order], path[order], (number_of_links, paths.number_of_paths), 16)
+
+    def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
+        return _transposable(self.over, self.along, path_values)
+
+    def along_paths(self, link_values: Float[Array, " links"]) -> Float[Array, " paths"]:
+        return _transposable(self.along, self.over, link_values)
+
+
+def _path_of_entry(paths: PathSet) -> Int[np.ndarray, " entries"]:
+    return np.repeat(np.arange(paths.number_of_paths), np.diff(paths.offsets))
+
+
+class _Sums(eqx.Module):
+    """Sums of values over groups, from rows of as many entries as there are columns.
+
+    `columns[j][r]` is the value that row `r` adds in place `j` (one past the last: nothing); rows
+    of one group stand together.
+    """
+
+    columns: tuple[Int[Array, " rows"], ...]
+    group: Int[Array, " rows"]
+    groups: int = eqx.field(static=True)
+    values: int = eqx.field(static=True)
+
+    def __init__(self, group: np.ndarray, value: np.ndarray, sizes: tuple[int, int], width: int):
+        self.groups, self.values = sizes
+        count = np.bincount(group, minlength=self.groups)
+        rows = -(-count // width)
+        within = np.arange(group.size) - np.repeat(np.cumsum(count) - count, count)
+        row = np.repeat(np.cumsum(rows) - rows, count) + within // width
+        table = np.full((width, rows.sum()), self.values, np.int32)
+        table[within % width, row] = value
+        self.columns = tuple(jnp.asarray(column) for column in table)
+        self.group = jnp.asarray(np.repeat(np.arange(self.groups), rows).astype(np.int32))
+
+    def __call__(self, values: Float[Array, " values"]) -> Float[Array, " groups"]:
+        padded = jnp.append(values, 0)
+        row = padded[self.columns[0]]
+        for column in self.columns[1:]:
+            row = row + padded[column]
+        return jax.ops.segment_sum(row, self.group, self.groups, indices_are_sorted=True)
+
+
+def _transposable(forward: _Sums, backward: _Sums, values: Array) -> Array:
+    """`forward(values)`, which JAX transposes into `backward`.
+
+    As the second half of `[[I, 0], [-forward, I]] (values, sums) = (values, 0)`: a linear system is
+    the one thing whose transpose JAX lets its user give in all modes of differentiation.
+    """
+    n = forward.values
+
+    def system(both: Array) -> Array:
+        return jnp.concatenate([both[:n], both[n:] - forward(both[:n])])
+
+    def solve(_, both: Array) -> Array:
+        return jnp.concatenate([both[:n], both[n:] + forward(both[:n])])
+
+    def solve_transposed(_, both: Array) -> Array:
+        return jnp.concatenate([both[:n] + backward(both[n:]), both[n:]])
+
+    extended = jnp.append(values, jnp.zeros(forward.groups, values.dtype))
+    return jax.lax.custom_linear_solve(system, extended, solve, solve_transposed)[n:]

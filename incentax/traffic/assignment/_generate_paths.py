@@ -1,0 +1,194 @@
+"""Sets of the paths that traffic uses: found from equilibria, joined, and grown under tolls."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from ..._checks import require_count, require_one_of, require_positive, warn
+from .._network import Demand, Network
+from .._paths import PathSet
+from ._assign import assign, compiled_kernels, Objective, Pairs, Tolls
+
+
+def generate_paths(
+    network: Network,
+    demand: Demand,
+    *,
+    at: Sequence[Objective] = ("user", "system"),
+    tolls: Tolls = None,
+    tolerance: float = 1e-6,
+    gap: float = 1e-12,
+    most: int = 1000,
+) -> PathSet:
+    """The paths that are used at user equilibrium and at the system optimum.
+
+    Of every pair each loop-free path whose cost is within `(1 + tolerance)` of the least one, costs
+    being those at the equilibrium (marginal costs at the system optimum), joined. Needs the extra
+    `traffic`.
+
+    **Arguments:**
+
+    - `network`, `demand`: see [`Network`][], [`Demand`][].
+    - `at`: "user", "system", or both.
+    - `tolls`: of the user equilibrium; see [`assign`][].
+    - `tolerance`: `>= 0`, relative.
+    - `gap`: to which the equilibria are found; far below `tolerance`, or paths are missed.
+    - `most`: paths a pair, at each of the two.
+
+    **Raises** what [`assign`][] raises. Warns where a pair has more than `most` paths.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> network, demand = ix.traffic.sioux_falls()
+        >>> ix.traffic.generate_paths(network, demand).number_of_paths
+        942
+    """
+    if not at:
+        raise ValueError('`generate_paths(at=...)` needs "user", "system" or both, got neither')
+    sets, found = [], None
+    for objective in at:
+        require_one_of("generate_paths", "at", objective, get_args(Objective))
+        charged = tolls if objective == "user" else None
+        found = assign(network, demand, tolls=charged, objective=objective, gap=gap, start=found)
+        sets.append(cheap_paths(network, demand, found.costs, tolerance=tolerance, most=most))
+    return join_paths(*sets)
+
+
+def cheap_paths(
+    network: Network,
+    demand: Demand,
+    costs: Float[ArrayLike, " links"],
+    *,
+    tolerance: float = 0.0,
+    most: int = 1000,
+) -> PathSet:
+    """Of every pair the loop-free paths within `(1 + tolerance)` of the least cost, `most` at most.
+
+    `costs`: `>= 0`, one a link. Needs the extra `traffic`.
+
+    **Raises** `ValueError` for pairs without a path (named) and negative costs. Warns where a pair
+    has more than `most` paths.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> network, demand = ix.traffic.sioux_falls()
+        >>> ix.traffic.cheap_paths(network, demand, network.free_flow_time).number_of_paths
+        790
+    """
+    share = float(require_positive("cheap_paths", "tolerance", tolerance, strictly=False))
+    most = require_count("cheap_paths", "most", most)
+    cost = _link_costs("cheap_paths", network, costs)
+    paths, cut = _paths_within(network, demand, cost, share, most)
+    if cut:
+        warn(f"`cheap_paths`: some pairs have more than {most} such paths. Going on with {most}.")
+    return paths
+
+
+def _link_costs(owner: str, network: Network, costs: ArrayLike) -> Float[np.ndarray, " links"]:
+    cost, links = np.ascontiguousarray(costs, float), network.number_of_links
+    if cost.shape != (links,) or not (cost >= 0).all():
+        raise ValueError(
+            f"`{owner}(costs=...)` needs one cost >= 0 a link, shape ({links},), got "
+            + (f"shape {cost.shape}" if cost.shape != (links,) else f"{cost.min():g}")
+        )
+    return cost
+
+
+def _paths_within(
+    network: Network, demand: Demand, cost: np.ndarray, share: float, most: int
+) -> tuple[PathSet, bool]:
+    """[`cheap_paths`][] without checks, and whether some pair has more."""
+    kernels, table = compiled_kernels(), Pairs(network, demand)
+    if len(table.order) < len(demand.pairs):
+        within = demand.pairs[demand.pairs[:, 0] == demand.pairs[:, 1]][0, 0]
+        raise ValueError(
+            "`cheap_paths(demand=...)` needs pairs of two nodes, got trips within node "
+            + network.name_of_node(int(within))
+        )
+    graph, trips = kernels.graph_of(network), kernels.Trips(*table.ranges)
+    origins = table.origins.astype(np.int64)
+    links, lengths, sizes, cut = kernels.cheap_paths(graph, origins, cost, trips, (share, most))
+    if (sizes < 0).any():
+        raise table.unconnected("cheap_paths", int(np.argmin(sizes)))
+    return _grouped(demand.pairs, np.repeat(table.order, sizes), links, lengths), cut
+
+
+def join_paths(*sets: PathSet) -> PathSet:
+    """All paths of these sets, each once, pair by pair in the order of the sets.
+
+    **Raises** `ValueError` for sets of other pairs.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> network, demand = ix.traffic.sioux_falls()
+        >>> few = ix.traffic.k_shortest_paths(network, demand, 2)
+        >>> more = ix.traffic.k_shortest_paths(network, demand, 3)
+        >>> ix.traffic.join_paths(few, more).number_of_paths
+        1584
+    """
+    pairs = sets[0].pairs
+    for other in sets:
+        if not np.array_equal(other.pairs, pairs):
+            raise ValueError(
+                "`join_paths(...)` needs paths of the same pairs in the same order, got those of "
+                f"{len(pairs)} and of {len(other.pairs)} pairs"
+            )
+    pair = np.concatenate([np.repeat(np.arange(len(pairs)), found.sizes) for found in sets])
+    links = np.concatenate([found.links for found in sets])
+    lengths = np.concatenate([np.diff(found.offsets) for found in sets])
+    # A loop-free path is the set of its links: the sum of a random number for each tells it.
+    number = np.random.default_rng(0).integers(0, 2**63, int(links.max()) + 1, np.uint64)
+    sums = np.add.reduceat(number[links], np.cumsum(lengths) - lengths)
+    _, first = np.unique(np.stack([pair.astype(np.uint64), sums]), axis=1, return_index=True)
+    kept = np.zeros(len(pair), bool)
+    kept[first] = True
+    return _grouped(pairs, pair[kept], links[np.repeat(kept, lengths)], lengths[kept])
+
+
+def _grouped(
+    pairs: np.ndarray, pair: np.ndarray, links: np.ndarray, lengths: np.ndarray
+) -> PathSet:
+    """Paths, given in any order with the pair of each, pair by pair."""
+    order = np.argsort(pair, kind="stable")
+    begins = np.cumsum(lengths) - lengths
+    sorted_ = lengths[order]
+    offsets = np.concatenate([[0], np.cumsum(sorted_)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sorted_)
+    entries = links[np.repeat(begins[order], sorted_) + within]
+    return PathSet(
+        entries.astype(np.int64), offsets, np.bincount(pair, minlength=len(pairs)), pairs
+    )
+
+
+def grow_paths(
+    network: Network, demand: Demand, paths: PathSet, costs: Float[ArrayLike, " links"]
+) -> tuple[PathSet, float]:
+    """`paths` and every pair's best path at these link costs; the share of trips whose best path
+    was missing.
+
+    What a design with a fixed set of paths leaves out: at the costs under its tolls a share of 0
+    says that no driver has a better path outside of the set.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> network, demand = ix.traffic.sioux_falls()
+        >>> few = ix.traffic.k_shortest_paths(network, demand, 1)
+        >>> busy = ix.traffic.assign(network, demand)
+        >>> _, missing = ix.traffic.grow_paths(network, demand, few, busy.costs)
+        >>> print(missing > 0.1)
+        True
+    """
+    cost = _link_costs("grow_paths", network, costs)
+    best, _ = _paths_within(network, demand, cost, 0.0, 1)
+    known = np.add.reduceat(cost[paths.links], paths.offsets[:-1])
+    least = np.minimum.reduceat(known, np.cumsum(paths.sizes) - paths.sizes)
+    reached = np.add.reduceat(cost[best.links], best.offsets[:-1])
+    missing = reached < least * (1 - 1e-9)
+    share = float(demand.trips[missing].sum() / demand.trips.sum())
+    return (join_paths(paths, best) if missing.any() else paths), share

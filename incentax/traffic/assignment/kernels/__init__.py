@@ -1,0 +1,12 @@
+from ._bushes import (
+    add_up as add_up,
+    begin as begin,
+    Bushes as Bushes,
+    Costs as Costs,
+    least_cost as least_cost,
+    sweep as sweep,
+    Traffic as Traffic,
+    Trips as Trips,
+)
+from ._enumerate import cheap_paths as cheap_paths
+from ._shortest import Graph as Graph, graph_of as graph_of

@@ -1,0 +1,27 @@
+"""To networkx and back."""
+
+import networkx
+import numpy as np
+import pytest
+
+import incentax as ix
+
+
+def test_there_and_back():
+    network, _ = ix.traffic.sioux_falls()
+    back = ix.traffic.from_networkx(ix.traffic.to_networkx(network))
+    for key in ("tail", "head", "capacity", "free_flow_time", "b", "power", "position"):
+        np.testing.assert_array_equal(getattr(back, key), getattr(network, key))
+    assert back.name_of_link(7) == network.name_of_link(7)
+
+
+def test_graphs_that_do_not_fit():
+    graph = networkx.DiGraph()
+    graph.add_edge("a", "b", capacity=1.0)
+    with pytest.raises(ValueError, match="`free_flow_time` of the edge a-b, got none"):
+        ix.traffic.from_networkx(graph)
+    with pytest.raises(ValueError, match="undirected"):
+        ix.traffic.from_networkx(graph.to_undirected())
+    graph.edges["a", "b"]["free_flow_time"] = -1.0
+    with pytest.raises(ValueError, match="free_flow_time >= 0, got -1"):
+        ix.traffic.from_networkx(graph)
