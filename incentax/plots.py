@@ -87,6 +87,40 @@ def draw_tolls(
     return scale
 
 
+def draw_map(
+    axes: "Axes", network: Network, flows: np.ndarray, tolls: np.ndarray, unit: str
+) -> Any:
+    """A network of any size: lines as wide as their flow, those with a toll coloured by it.
+
+    `tolls`: one a link, NaN where there is none. Returns the colour scale's mappable. **Raises**
+    `ValueError` when the network has no positions.
+    """
+    if network.position is None:
+        raise ValueError("`draw_map(network)` needs node positions, got position=None")
+    from matplotlib.collections import LineCollection  # noqa: PLC0415
+
+    ends = np.stack([network.position[network.tail], network.position[network.head]], axis=1)
+    along = ends[:, 1] - ends[:, 0]
+    length = np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
+    # Drive on the right: both directions of a road beside one another.
+    aside = 0.06 * np.median(length) * np.stack([along[:, 1], -along[:, 0]], axis=1) / length
+    ends = ends + aside[:, None, :]
+    width = 0.3 + 3.0 * flows / max(float(np.max(flows)), 1e-300)
+    plain = np.isnan(tolls)
+    axes.add_collection(LineCollection(ends[plain], linewidths=width[plain], colors="0.75"))
+    # The dearest on top.
+    order = np.flatnonzero(~plain)[np.argsort(tolls[~plain], kind="stable")]
+    coloured = LineCollection(ends[order], linewidths=0.6 + width[order], cmap="viridis_r")
+    coloured.set_array(tolls[order])
+    coloured.set_clim(0.0, max(float(np.max(tolls[order], initial=0.0)), 1e-12))
+    axes.add_collection(coloured)
+    axes.set(aspect="equal")
+    axes.autoscale_view()
+    axes.set_axis_off()
+    axes.figure.colorbar(coloured, ax=axes, label=f"toll [{unit}]", shrink=0.6)
+    return coloured
+
+
 # Of the seeds, drawn as a band.
 QUANTILES = (0.1, 0.9)
 

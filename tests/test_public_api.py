@@ -31,7 +31,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
-        "Equilibria", "QuantalPath", "Diagnosis", "Assumption", "DesignConstants", "Steps",
+        "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants", "Steps",
         "RegulatorConstants", "Stability", "Estimate",
     }  # fmt: skip
     for owner, name, value in _public():

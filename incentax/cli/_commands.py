@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import jax.numpy as jnp
 from cyclopts import App, Parameter
 
-from .. import plots
+from .. import plots, traffic
 from .._files import writable_folder, write_json, write_npz, write_text
 from ..assumptions import diagnose as diagnose_problem
 from ..diagnostics import certify as certify_design
-from ..experiments import Experiment, EXPERIMENTS, ready_problem
+from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem
 from ..problems import READY
 from ._chosen import Chosen, chosen, kept
 from ._folder import environment, folder_for, read_result
@@ -45,6 +45,7 @@ def list_all() -> int:
         (f"incentax reproduce {name}", experiment.about, "")
         for name, experiment in EXPERIMENTS.items()
     ]
+    rows.append(("incentax tolls", "second-best tolls on a road network of your own", ""))
     show_table("incentax", ("command", "what it does", "--set"), rows)
     return 0
 
@@ -124,6 +125,94 @@ def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> 
 def _tell(sentence: str) -> None:
     """On standard error."""
     console(stderr=True).print(f"incentax: {sentence}", highlight=False)
+
+
+_TOLLS = network_tolls.TollOptions()
+
+
+@app.command
+def tolls(
+    *,
+    net: Path | None = None,
+    trips: Path | None = None,
+    nodes: Path | None = None,
+    city: int | None = None,
+    toll_weight: float = 0.0,
+    distance_weight: float = 0.0,
+    options: Annotated[network_tolls.TollOptions, Parameter(name="*")] = _TOLLS,
+    out: Path = Path("results/tolls"),
+) -> int:
+    """Second-best tolls on any road network: tolls.csv, tolls.geojson, a map and a report.
+
+    Parameters
+    ----------
+    net
+        Network in the TNTP format, or a GMNS link.csv.
+    trips
+        Trips in the TNTP format, or a GMNS demand.csv.
+    nodes
+        Positions of the nodes, in the same format.
+    city
+        In place of files: a made-up city of so many by so many crossings.
+    toll_weight
+        What a unit of the file's column toll costs, in its unit of time.
+    distance_weight
+        The same for its column length.
+    out
+        Folder of the results.
+    """
+    network, demand = _network(net, trips, nodes, city, (toll_weight, distance_weight))
+    folder = writable_folder(out)
+    plots.new_figure(1, 1)
+    needed = traffic.memory_of_assignment(network, demand)
+    console().print(
+        f"{network.number_of_links:,} links, {len(demand.trips):,} pairs with trips; "
+        f"about {needed / 1e9:.2g} GB for the equilibrium."
+    )
+    with progress() as report:
+        outcome = network_tolls.run(network, demand, options, report)
+    shown_tables, words = network_tolls.tables(outcome), network_tolls.words(outcome)
+    plots.save(network_tolls.draw(outcome), folder / "figure.png")
+    write_text(folder / "tolls.csv", network_tolls.as_csv(outcome))
+    drawn = network_tolls.as_geojson(outcome)
+    if drawn is not None:
+        write_text(folder / "tolls.geojson", drawn)
+    summary = outcome.summary | {"environment": environment()}
+    title = f"Tolls on {outcome.summary['tolled_links']} of {network.number_of_links} links"
+    write_text(
+        folder / "report.html", page(title, words, shown_tables, folder / "figure.png", summary)
+    )
+    write_json(folder / "result.json", summary)
+    show(shown_tables, words)
+    written = ["result.json", "tolls.csv", *(["tolls.geojson"] if drawn else []), "figure.png"]
+    console().print(f"Wrote {', '.join(written)} and report.html to {folder}")
+    if summary["result"] == "successful":
+        return 0
+    _tell(outcome.summary["result"])
+    return 1
+
+
+def _network(
+    net: Path | None,
+    trips: Path | None,
+    nodes: Path | None,
+    city: int | None,
+    weights: tuple[float, float],
+) -> tuple[traffic.Network, traffic.Demand]:
+    if city is not None:
+        if net is not None or trips is not None or nodes is not None:
+            raise ValueError("`--city` stands in place of files, got both")
+        return traffic.generate_city(city, zones=max(2, city * city // 4))
+    if net is None or trips is None:
+        raise ValueError("`incentax tolls` needs --net and --trips, or --city")
+    if net.suffix == ".csv":
+        network, demand = traffic.read_gmns(net, nodes, trips)
+    else:
+        network, demand = traffic.read_tntp(
+            net, trips, nodes, toll_weight=weights[0], distance_weight=weights[1]
+        )
+    assert demand is not None
+    return network, demand
 
 
 reproduce = App(

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except CycloptsError as error:
         return _told(f"{error}", 2)
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         return _told(f"{error}", 2)
     except KeyboardInterrupt:
         return _told("interrupted before there was anything to write", _INTERRUPTED)

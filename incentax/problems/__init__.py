@@ -3,6 +3,7 @@ from ._charging import ev_charging as ev_charging
 from ._duopoly import regulated_duopoly as regulated_duopoly
 from ._emission_tax import emission_tax as emission_tax
 from ._instance import Instance as Instance
+from ._network_tolls import network_tolls as network_tolls
 from ._planted import planted_choice as planted_choice
 from ._ready import READY as READY, Ready as Ready
 from ._several import (

@@ -68,6 +68,37 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
 
 
 @pytest.mark.slow
+def test_tolls_of_a_network_from_files(folder, tmp_path, capsys):
+    """Two roads to town: the toll on the short one leads some to the long one."""
+    (tmp_path / "net.tntp").write_text(
+        "<NUMBER OF ZONES> 2\n<NUMBER OF NODES> 3\n<FIRST THRU NODE> 3\n<NUMBER OF LINKS> 3\n"
+        "<END OF METADATA>\n1 2 10 1 10 0.15 4 ;\n1 3 50 1 8 0.15 4 ;\n3 2 50 1 8 0.15 4 ;\n"
+    )
+    (tmp_path / "trips.tntp").write_text("<END OF METADATA>\nOrigin 1\n2 : 20;\n")
+    (tmp_path / "nodes.tntp").write_text("1 0 0 ;\n2 2 0 ;\n3 1 1 ;\n")
+    files = [f"--{name}={tmp_path / name}.tntp" for name in ("net", "trips", "nodes")]
+    assert main(["tolls", *files, "--toll-links", "1-2", "--out", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "user equilibrium with these tolls" in shown
+    assert "3 links, 1 pairs with trips" in shown
+    rows = (folder / "tolls.csv").read_text().splitlines()
+    assert rows[0] == "link,from,to,toll,flow,cost"
+    assert float(rows[1].split(",")[3]) > 0
+    assert rows[2].split(",")[3] == ""
+    result = json.loads((folder / "result.json").read_text())
+    assert result["logit"]["with_tolls"] < result["logit"]["without_tolls"]
+    for name in ("tolls.geojson", "figure.png", "report.html"):
+        assert (folder / name).stat().st_size > 500
+    for arguments, words in (
+        ([], "needs --net and --trips, or --city"),
+        ([f"--net={tmp_path / 'nowhere'}", files[1]], "No such file"),
+        ([*files, "--city", "3"], "in place of files"),
+        ([*files, "--toll-links", "7"], r"rows in 1..3, or ends as in 1-2, got 7"),
+    ):
+        assert main(["tolls", *arguments, "--out", str(folder)]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
     assert (
         main(["run", "sioux-falls", "--out", str(folder), "--set", "paths=1", "--steps", "45"]) == 0

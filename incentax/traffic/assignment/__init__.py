@@ -1,4 +1,8 @@
-from ._assign import assign as assign, Assignment as Assignment
+from ._assign import (
+    assign as assign,
+    Assignment as Assignment,
+    memory_of_assignment as memory_of_assignment,
+)
 from ._generate_paths import (
     cheap_paths as cheap_paths,
     generate_paths as generate_paths,

@@ -207,7 +207,7 @@ class Pairs:
                 f"`assign(demand=...)` needs nodes in 0..{network.number_of_nodes - 1}, got "
                 f"{largest if demand.pairs.min() >= 0 else demand.pairs.min()}"
             )
-        self.network = network
+        self.network, self.demand = network, demand
         apart = np.flatnonzero(demand.pairs[:, 0] != demand.pairs[:, 1])
         self.order = apart[np.lexsort((demand.pairs[apart, 1], demand.pairs[apart, 0]))]
         self.pairs, trips = demand.pairs[self.order], np.asarray(demand.trips, float)[self.order]
@@ -272,7 +272,8 @@ def _time(network: Network, flows: np.ndarray, b: np.ndarray | None = None) -> n
 
 def _new_bushes(network: Network, table: Pairs) -> Any:
     rows, links, nodes = len(table.origins), network.number_of_links, network.number_of_nodes
-    require_memory("assign", rows * (9 * links + 4 * nodes), f"{rows} origins x {links} links")
+    needed = memory_of_assignment(network, table.demand)
+    require_memory("assign", needed, f"{rows} origins x {links} links")
     return compiled_kernels().Bushes(
         origin=table.origins.astype(np.int64),
         links=np.zeros((rows, links), bool),
@@ -280,6 +281,19 @@ def _new_bushes(network: Network, table: Pairs) -> Any:
         order=np.zeros((rows, nodes), np.int32),
         reached=np.zeros(rows, np.int64),
     )
+
+
+def memory_of_assignment(network: Network, demand: Demand) -> int:
+    """Bytes that [`assign`][] needs at the most: flows of every origin on every link.
+
+    !!! example
+
+        >>> import incentax as ix
+        >>> ix.traffic.memory_of_assignment(*ix.traffic.sioux_falls())
+        18720
+    """
+    rows = len(np.unique(demand.pairs[:, 0]))
+    return rows * (9 * network.number_of_links + 4 * network.number_of_nodes)
 
 
 def _bushes_of(start: Assignment, network: Network, demand: Demand) -> Any:

@@ -77,7 +77,7 @@ def cheap_paths(
         >>> import incentax as ix
         >>> network, demand = ix.traffic.sioux_falls()
         >>> ix.traffic.cheap_paths(network, demand, network.free_flow_time).number_of_paths
-        790
+        564
     """
     share = float(require_positive("cheap_paths", "tolerance", tolerance, strictly=False))
     most = require_count("cheap_paths", "most", most)

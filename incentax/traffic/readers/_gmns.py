@@ -11,7 +11,7 @@ from ._tables import demand_of, FilePath, LinkRow, network_of, Place
 def read_gmns(
     links: FilePath, nodes: FilePath | None = None, demand: FilePath | None = None
 ) -> tuple[Network, Demand | None]:
-    """A network and its demand from CSV files of the General Modeling Network Specification.
+    r"""A network and its demand from CSV files of the General Modeling Network Specification.
 
     **Arguments:**
 
@@ -32,9 +32,9 @@ def read_gmns(
         >>> import incentax as ix, tempfile, pathlib
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> _ = (folder / "link.csv").write_text(
-        ...     "from_node_id,to_node_id,capacity,length,free_speed\\n7,9,1800,2,60\\n"
+        ...     "from_node_id,to_node_id,capacity,length,free_speed\n7,9,1800,2,60\n"
         ... )
-        >>> _ = (folder / "demand.csv").write_text("o_zone_id,d_zone_id,volume\\n7,9,900\\n")
+        >>> _ = (folder / "demand.csv").write_text("o_zone_id,d_zone_id,volume\n7,9,900\n")
         >>> network, demand = ix.traffic.read_gmns(
         ...     folder / "link.csv", demand=folder / "demand.csv"
         ... )

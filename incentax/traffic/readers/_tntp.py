@@ -24,7 +24,7 @@ def read_tntp(
     toll_weight: float = 0.0,
     distance_weight: float = 0.0,
 ) -> tuple[Network, Demand | None]:
-    """A network and its demand from files of the TransportationNetworks collection (TNTP).
+    r"""A network and its demand from files of the TransportationNetworks collection (TNTP).
 
     Nodes are counted from 0 in the order of their numbers and keep these as `Network.node_names`;
     links keep the order of the file. Demand within a zone is in `Demand.within_zones`; pairs
@@ -48,10 +48,10 @@ def read_tntp(
         >>> import incentax as ix, tempfile, pathlib
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> _ = (folder / "net").write_text(
-        ...     "<NUMBER OF ZONES> 2\\n<FIRST THRU NODE> 1\\n<NUMBER OF LINKS> 1\\n"
-        ...     "<END OF METADATA>\\n1 2 100 1 5 0.15 4 ;"
+        ...     "<NUMBER OF ZONES> 2\n<FIRST THRU NODE> 1\n<NUMBER OF LINKS> 1\n"
+        ...     "<END OF METADATA>\n1 2 100 1 5 0.15 4 ;"
         ... )
-        >>> _ = (folder / "trips").write_text("<END OF METADATA>\\nOrigin 1\\n2 : 50;")
+        >>> _ = (folder / "trips").write_text("<END OF METADATA>\nOrigin 1\n2 : 50;")
         >>> network, demand = ix.traffic.read_tntp(folder / "net", folder / "trips")
         >>> network.name_of_link(0), demand.trips
         ('1 (1-2)', array([50.]))
