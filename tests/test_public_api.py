@@ -31,8 +31,8 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
-        "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants", "Steps",
-        "RegulatorConstants", "Stability", "Estimate",
+        "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants",
+        "Steps", "RegulatorConstants", "Stability", "Estimate",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

@@ -129,7 +129,10 @@ class _Loading:
 
     def newton_step(self, flows: Array, x: Array, left: Array) -> Array:
         """The `dv` of the docstring above."""
-        times = self.game.link_times
+
+        def times(flows):
+            return self.game.link_times(flows, self.theta)
+
         _, slope = jax.jvp(times, (flows,), (jnp.ones_like(flows),))
         # Infinite on an empty link whose power is below 1: no step there.
         root = jnp.sqrt(jnp.where(jnp.isfinite(slope), jnp.maximum(slope, 0), 0))

@@ -29,6 +29,13 @@ class PathSet(eqx.Module):
     def number_of_paths(self) -> int:
         return self.offsets.size - 1
 
+    def with_staying(self) -> "PathSet":
+        """A last path without links for every pair, for trips that are not made."""
+        last = np.cumsum(self.sizes)
+        lengths = np.insert(np.diff(self.offsets), last, 0)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return PathSet(self.links, offsets, self.sizes + 1, self.pairs)
+
     def path(self, index: int) -> Int[np.ndarray, " length"]:
         """Links of one path, in the order in which they are driven."""
         return self.links[self.offsets[index] : self.offsets[index + 1]]

@@ -1,6 +1,6 @@
 """Route choice: a nonatomic game in path proportions whose agents meet in link flows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._checks import require_positive
+from .._tree import as_pytree_function
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
 from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
@@ -33,9 +34,12 @@ class LinkTimes(eqx.Module):
         self.power = jnp.asarray(network.power, float)
         self.fixed_cost = jnp.asarray(network.fixed_cost, float)
 
-    def __call__(self, flows: Float[Array, " links"]) -> Float[Array, " links"]:
+    def __call__(
+        self, flows: Float[Array, " links"], added: Float[Array, " links"] | float = 0.0
+    ) -> Float[Array, " links"]:
+        """Of every link, with so much capacity `added`."""
         link = jax.tree.map(lambda leaf: leaf.astype(flows.dtype), self)
-        load = flows / link.capacity
+        load = flows / (link.capacity + added)
         used = load > 0
         # An empty link is kept out of the power, whose derivative at 0 can be NaN; 0^0 is 1.
         at_rest = (link.power == 0).astype(flows.dtype)
@@ -54,22 +58,78 @@ class _LinkFlows(eqx.Module):
         return self.incidence.over_links(self.trips.astype(x.dtype) * x)
 
 
+class _Theta(eqx.Module):
+    """How an incentive acts on links: tolls first, then added capacities."""
+
+    tolled_links: Int[Array, " tolled"]
+    widened_links: Int[Array, " widened"]
+    links: int = eqx.field(static=True)
+
+    def check(self, theta: Array) -> None:
+        """`ValueError` for another shape."""
+        tolled, widened = self.tolled_links.size, self.widened_links.size
+        if jnp.shape(theta) != (tolled + widened,):
+            more = f" and one added capacity a widened link ({widened})" if widened else ""
+            raise ValueError(
+                f"`RoutingGame.operator(theta, x)` needs one toll a tolled link ({tolled}){more}, "
+                f"shape ({tolled + widened},), got {jnp.shape(theta)}"
+            )
+
+    def tolls(self, theta: Array) -> Float[Array, " links"]:
+        """Of every link."""
+        tolls = theta[: self.tolled_links.size]
+        return jnp.zeros(self.links, theta.dtype).at[self.tolled_links].set(tolls)
+
+    def added(self, theta: Array | None) -> Float[Array, " links"] | float:
+        """Capacity of every link beyond the network's."""
+        if theta is None or not self.widened_links.size:
+            return 0.0
+        added = theta[self.tolled_links.size :]
+        return jnp.zeros(self.links, theta.dtype).at[self.widened_links].set(added)
+
+
+class _Staying(eqx.Module):
+    """Trips that are not made: a last entry in the block of every pair, without a link.
+
+    `cost(trips)`: the cost at which so many trips of each pair are made.
+    """
+
+    cost: Callable[[Array], Array]
+    entry: Int[Array, " pairs"]
+    trips: Float[Array, " pairs"]
+
+    def __call__(self, x: Array) -> Float[Array, " pairs"]:
+        made = self.trips.astype(x.dtype) * (1 - x[self.entry])
+        value = self.cost(made)
+        if jnp.shape(value) != made.shape:
+            raise ValueError(
+                f"`inverse_demand(trips)` needs to return a cost for each of {made.size} pairs, "
+                f"got shape {jnp.shape(value)}"
+            )
+        return value
+
+
 class _PathCosts(eqx.Module):
     """Time plus tolls along every path, from the flows on links."""
 
     incidence: AbstractIncidence
     link_times: LinkTimes
-    tolled_links: Int[Array, " tolled"]
+    acts: _Theta
+    toll_weight: Float[Array, " paths"] | None
+    staying: _Staying | None
 
     def __call__(self, theta: Array, x: Array, flows: Array) -> Array:
-        del x
-        if jnp.shape(theta) != self.tolled_links.shape:
-            raise ValueError(
-                "`RoutingGame.operator(theta, x)` needs one toll a tolled link, shape "
-                f"{self.tolled_links.shape}, got {jnp.shape(theta)}"
-            )
-        costs = self.link_times(flows).at[self.tolled_links].add(theta.astype(flows.dtype))
-        return self.incidence.along_paths(costs)
+        self.acts.check(theta)
+        theta = theta.astype(flows.dtype)
+        times, tolls = self.link_times(flows, self.acts.added(theta)), self.acts.tolls(theta)
+        along = self.incidence.along_paths
+        if self.toll_weight is None:
+            costs = along(times + tolls)
+        else:
+            costs = along(times) + self.toll_weight.astype(flows.dtype) * along(tolls)
+        if self.staying is not None:
+            costs = costs.at[self.staying.entry].set(self.staying(x))
+        return costs
 
 
 class RoutingGame(AbstractGame):
@@ -86,11 +146,20 @@ class RoutingGame(AbstractGame):
     - `eta`: `>= 0`, dispersion of route choice, in the network's unit of time.
     - `tolled_links`: links that carry a toll, counted from 0; every link when left out. `theta`
       has one entry for each, in the unit of time.
+    - `widened_links`: links whose capacity is designed too: `theta` goes on with what is added to
+      each (the continuous network design problem; an investment cost is the objective's).
+    - `toll_weight`: positive, one number a pair: what a toll of 1 weighs for its drivers, such as
+      the inverse of their value of time. Classes of drivers are pairs that stand several times in
+      `demand`, each with a weight of its own; they share the links.
+    - `inverse_demand`: elastic demand: a function from the trips made, one number a pair, to the
+      cost at which so many are made, falling in each. `demand.trips` is what would be made for
+      nothing; every block of `x` then has one more entry, the share that stays at home (N. H.
+      Gartner, *Transportation Science* 14 (1980) 174-191: excess demand as a path of its own).
 
     `x` holds path proportions, blocks in the order of `demand.pairs`.
 
-    **Raises** `ValueError` for a negative `eta`, for tolled links outside the network or named
-    twice, and for paths of other pairs than the demand's.
+    **Raises** `ValueError` for a negative `eta`, for tolled or widened links outside the network or
+    named twice, for weights that are not positive, and for paths of other pairs than the demand's.
 
     !!! example
 
@@ -115,16 +184,37 @@ class RoutingGame(AbstractGame):
         *,
         eta: ArrayLike = 0.0,
         tolled_links: Sequence[int] | np.ndarray | None = None,
+        widened_links: Sequence[int] | np.ndarray = (),
+        toll_weight: ArrayLike | None = None,
+        inverse_demand: Callable[[Array], Array] | None = None,
     ):
         if not np.array_equal(paths.pairs, demand.pairs):
             raise ValueError(
                 "`RoutingGame(paths=...)` needs the paths of the pairs of the demand, in their "
                 f"order ({len(demand.pairs)} pairs), got those of {len(paths.pairs)} pairs"
             )
+        staying = None
+        if inverse_demand is not None:
+            paths = paths.with_staying()
+            last = jnp.asarray(np.cumsum(paths.sizes) - 1)
+            staying = _Staying(
+                as_pytree_function(inverse_demand), last, jnp.asarray(demand.trips, float)
+            )
+        weight = None
+        if toll_weight is not None:
+            one = require_positive("RoutingGame", "toll_weight", jnp.asarray(toll_weight))
+            one = jnp.broadcast_to(one, (len(demand.pairs),))
+            weight = jnp.repeat(one, paths.sizes, total_repeat_length=paths.number_of_paths)
+        tolled = np.arange(network.number_of_links) if tolled_links is None else tolled_links
+        acts = _Theta(
+            _chosen(network, "tolled_links", tolled),
+            _chosen(network, "widened_links", widened_links),
+            network.number_of_links,
+        )
         incidence = incidence_of(network.number_of_links, paths)
         trips = jnp.asarray(np.repeat(demand.trips, paths.sizes), float)
         self.flows = _LinkFlows(incidence, trips)
-        self.costs = _PathCosts(incidence, LinkTimes(network), _tolled(network, tolled_links))
+        self.costs = _PathCosts(incidence, LinkTimes(network), acts, weight, staying)
         self.simplex = Simplex(paths.sizes)
         self.eta = require_positive("RoutingGame", "eta", eta, strictly=False)
 
@@ -136,7 +226,7 @@ class RoutingGame(AbstractGame):
     @property
     def tolled_links(self) -> Int[Array, " tolled"]:
         """Links that carry a toll, in the order of `theta`; rows of the network, from 0."""
-        return self.costs.tolled_links
+        return self.costs.acts.tolled_links
 
     @property
     def strategy_set(self) -> Simplex:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -168,8 +258,8 @@ class RoutingGame(AbstractGame):
     def entropic_equilibrium(
         self, theta: Array, x: Array, tol: Array | float, max_steps: int
     ) -> tuple[Array, Array] | None:
-        # On small networks the general method is as fast.
-        if isinstance(self.flows.incidence, DenseIncidence):
+        # On small networks the general method is as fast; those who stay feel their own number too.
+        if isinstance(self.flows.incidence, DenseIncidence) or self.costs.staying is not None:
             return None
         return logit_shares(self, theta, x, tol, max_steps)
 
@@ -177,32 +267,33 @@ class RoutingGame(AbstractGame):
         """Flow on every link."""
         return self.flows(None, x)
 
-    def link_times(self, flows: Float[Array, " links"]) -> Float[Array, " links"]:
-        """Time on every link at given flows, without tolls."""
-        return self.costs.link_times(flows)
+    def link_times(
+        self, flows: Float[Array, " links"], theta: Array | None = None
+    ) -> Float[Array, " links"]:
+        """Time on every link at given flows, without tolls; with the capacities of `theta`."""
+        return self.costs.link_times(flows, self.costs.acts.added(theta))
 
     def total_travel_time(self, theta: Array | None, x: Float[Array, " paths"]) -> Float[Array, ""]:
         """`sum of v_e t_e(v_e)`: tolls are transfers and do not count."""
-        del theta
         flows = self.link_flows(x)
-        return jnp.sum(flows * self.link_times(flows))
+        return jnp.sum(flows * self.link_times(flows, theta))
 
 
-def _tolled(network: Network, links: Sequence[int] | np.ndarray | None) -> Int[Array, " tolled"]:
-    tolled = np.arange(network.number_of_links) if links is None else np.asarray(links)
-    tolled = tolled.astype(int) if tolled.size == 0 else tolled
-    if tolled.ndim != 1 or not np.issubdtype(tolled.dtype, np.integer):
-        raise TypeError(f"`RoutingGame(tolled_links=...)` needs link numbers, got {links!r}")
-    outside = tolled[(tolled < 0) | (tolled >= network.number_of_links)]
+def _chosen(network: Network, name: str, links: Sequence[int] | np.ndarray) -> Int[Array, " links"]:
+    chosen = np.asarray(links)
+    chosen = chosen.astype(int) if chosen.size == 0 else chosen
+    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+        raise TypeError(f"`RoutingGame({name}=...)` needs link numbers, got {links!r}")
+    outside = chosen[(chosen < 0) | (chosen >= network.number_of_links)]
     if outside.size:
         raise ValueError(
-            f"`RoutingGame(tolled_links=...)` needs links in 0..{network.number_of_links - 1}, "
+            f"`RoutingGame({name}=...)` needs links in 0..{network.number_of_links - 1}, "
             f"got {outside[0]}"
         )
-    values, counts = np.unique(tolled, return_counts=True)
+    values, counts = np.unique(chosen, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"`RoutingGame(tolled_links=...)` needs each link once, got {values[counts > 1][0]} "
+            f"`RoutingGame({name}=...)` needs each link once, got {values[counts > 1][0]} "
             f"{counts.max()} times"
         )
-    return jnp.asarray(tolled)
+    return jnp.asarray(chosen)
