@@ -187,8 +187,10 @@ def find_equilibrium(
     newton = Newton(min(newton.max_steps, max_steps))
     asked = 1e-8 if tol is None else tol
     own = None
-    if method is None and entropic:
-        own = game.entropic_equilibrium(theta, x, 1e-4 * asked, newton.max_steps)
+    if method is None:
+        own = game.own_equilibrium(
+            theta, x, 1e-4 * asked, max_steps=newton.max_steps, entropic=entropic
+        )
     if own is not None:
         reached, residual = own[0], natural_residual(game, theta, own[0])
         found = residual <= _allowed_at(game, theta, reached, tol)

@@ -21,7 +21,7 @@ from ..diagnostics import RateFit
 from ..problems import emission_tax, planted_choice
 from ..schedules import StepSizes
 from ._protocol import Experiment, Report, Table
-from ._rates_measured import measure, planted, regulator_rate, seeking_factors
+from .rates_measured import measure, planted, regulator_rate, seeking_factors
 
 FIRMS = 4
 # Experiments that meet the assumptions, with step sizes long enough to see the rate.

@@ -76,12 +76,18 @@ class AbstractGame(eqx.Module):
         del log_x
         return self.operator(theta, x)
 
-    def entropic_equilibrium(
-        self, theta: PyTree, x: Float[Array, "*x"], tol: Array | float, max_steps: int
+    def own_equilibrium(
+        self,
+        theta: PyTree,
+        x: Float[Array, "*x"],
+        tol: Array | float,
+        *,
+        max_steps: int,
+        entropic: bool | None,
     ) -> tuple[Float[Array, "*x"], Int[Array, ""]] | None:
-        """The equilibrium from `x` and the steps taken, by a method of the game's own, of a game
-        that is `entropic`; `None` where it has none, and the general ones serve."""
-        del theta, x, tol, max_steps
+        """The equilibrium from `x` and the steps taken, by a method of the game's own; `None` where
+        it has none, and the general ones serve. `entropic`: where that is known, see there."""
+        del theta, x, tol, max_steps, entropic
         return None
 
     @property

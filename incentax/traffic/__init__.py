@@ -1,5 +1,6 @@
 from ._city import generate_city as generate_city
 from ._logit import logit_equilibrium as logit_equilibrium, LogitEquilibrium as LogitEquilibrium
+from ._markovian import MarkovianGame as MarkovianGame
 from ._network import Demand as Demand, Network as Network
 from ._paths import k_shortest_paths as k_shortest_paths, PathSet as PathSet
 from ._routing import RoutingGame as RoutingGame

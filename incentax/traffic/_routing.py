@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -13,38 +12,10 @@ from .._tree import as_pytree_function
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
 from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
+from ._links import LinkIncentives, LinkTimes
 from ._logit import logit_shares
 from ._network import Demand, Network
 from ._paths import PathSet
-
-
-class LinkTimes(eqx.Module):
-    """`t0 (1 + b (flow / capacity)^power) + fixed cost` of the flows on links, in their dtype."""
-
-    free_flow_time: Float[Array, " links"]
-    b: Float[Array, " links"]
-    capacity: Float[Array, " links"]
-    power: Float[Array, " links"]
-    fixed_cost: Float[Array, " links"]
-
-    def __init__(self, network: Network):
-        self.free_flow_time = jnp.asarray(network.free_flow_time, float)
-        self.b = jnp.asarray(network.b, float)
-        self.capacity = jnp.asarray(network.capacity, float)
-        self.power = jnp.asarray(network.power, float)
-        self.fixed_cost = jnp.asarray(network.fixed_cost, float)
-
-    def __call__(
-        self, flows: Float[Array, " links"], added: Float[Array, " links"] | float = 0.0
-    ) -> Float[Array, " links"]:
-        """Of every link, with so much capacity `added`."""
-        link = jax.tree.map(lambda leaf: leaf.astype(flows.dtype), self)
-        load = flows / (link.capacity + added)
-        used = load > 0
-        # An empty link is kept out of the power, whose derivative at 0 can be NaN; 0^0 is 1.
-        at_rest = (link.power == 0).astype(flows.dtype)
-        congestion = jnp.where(used, jnp.where(used, load, 1) ** link.power, at_rest)
-        return link.free_flow_time * (1 + link.b * congestion) + link.fixed_cost
 
 
 class _LinkFlows(eqx.Module):
@@ -56,36 +27,6 @@ class _LinkFlows(eqx.Module):
     def __call__(self, theta: Array | None, x: Array) -> Array:
         del theta
         return self.incidence.over_links(self.trips.astype(x.dtype) * x)
-
-
-class _Theta(eqx.Module):
-    """How an incentive acts on links: tolls first, then added capacities."""
-
-    tolled_links: Int[Array, " tolled"]
-    widened_links: Int[Array, " widened"]
-    links: int = eqx.field(static=True)
-
-    def check(self, theta: Array) -> None:
-        """`ValueError` for another shape."""
-        tolled, widened = self.tolled_links.size, self.widened_links.size
-        if jnp.shape(theta) != (tolled + widened,):
-            more = f" and one added capacity a widened link ({widened})" if widened else ""
-            raise ValueError(
-                f"`RoutingGame.operator(theta, x)` needs one toll a tolled link ({tolled}){more}, "
-                f"shape ({tolled + widened},), got {jnp.shape(theta)}"
-            )
-
-    def tolls(self, theta: Array) -> Float[Array, " links"]:
-        """Of every link."""
-        tolls = theta[: self.tolled_links.size]
-        return jnp.zeros(self.links, theta.dtype).at[self.tolled_links].set(tolls)
-
-    def added(self, theta: Array | None) -> Float[Array, " links"] | float:
-        """Capacity of every link beyond the network's."""
-        if theta is None or not self.widened_links.size:
-            return 0.0
-        added = theta[self.tolled_links.size :]
-        return jnp.zeros(self.links, theta.dtype).at[self.widened_links].set(added)
 
 
 class _Staying(eqx.Module):
@@ -114,12 +55,11 @@ class _PathCosts(eqx.Module):
 
     incidence: AbstractIncidence
     link_times: LinkTimes
-    acts: _Theta
+    acts: LinkIncentives
     toll_weight: Float[Array, " paths"] | None
     staying: _Staying | None
 
     def __call__(self, theta: Array, x: Array, flows: Array) -> Array:
-        self.acts.check(theta)
         theta = theta.astype(flows.dtype)
         times, tolls = self.link_times(flows, self.acts.added(theta)), self.acts.tolls(theta)
         along = self.incidence.along_paths
@@ -205,12 +145,7 @@ class RoutingGame(AbstractGame):
             one = require_positive("RoutingGame", "toll_weight", jnp.asarray(toll_weight))
             one = jnp.broadcast_to(one, (len(demand.pairs),))
             weight = jnp.repeat(one, paths.sizes, total_repeat_length=paths.number_of_paths)
-        tolled = np.arange(network.number_of_links) if tolled_links is None else tolled_links
-        acts = _Theta(
-            _chosen(network, "tolled_links", tolled),
-            _chosen(network, "widened_links", widened_links),
-            network.number_of_links,
-        )
+        acts = LinkIncentives("RoutingGame", network, tolled_links, widened_links)
         incidence = incidence_of(network.number_of_links, paths)
         trips = jnp.asarray(np.repeat(demand.trips, paths.sizes), float)
         self.flows = _LinkFlows(incidence, trips)
@@ -255,11 +190,18 @@ class RoutingGame(AbstractGame):
     def aggregative_form(self) -> AggregativeForm | None:
         return self.logit.aggregative_form
 
-    def entropic_equilibrium(
-        self, theta: Array, x: Array, tol: Array | float, max_steps: int
+    def own_equilibrium(
+        self,
+        theta: Array,
+        x: Array,
+        tol: Array | float,
+        *,
+        max_steps: int,
+        entropic: bool | None,
     ) -> tuple[Array, Array] | None:
         # On small networks the general method is as fast; those who stay feel their own number too.
-        if isinstance(self.flows.incidence, DenseIncidence) or self.costs.staying is not None:
+        small = isinstance(self.flows.incidence, DenseIncidence)
+        if small or self.costs.staying is not None or not entropic:
             return None
         return logit_shares(self, theta, x, tol, max_steps)
 
@@ -277,23 +219,3 @@ class RoutingGame(AbstractGame):
         """`sum of v_e t_e(v_e)`: tolls are transfers and do not count."""
         flows = self.link_flows(x)
         return jnp.sum(flows * self.link_times(flows, theta))
-
-
-def _chosen(network: Network, name: str, links: Sequence[int] | np.ndarray) -> Int[Array, " links"]:
-    chosen = np.asarray(links)
-    chosen = chosen.astype(int) if chosen.size == 0 else chosen
-    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-        raise TypeError(f"`RoutingGame({name}=...)` needs link numbers, got {links!r}")
-    outside = chosen[(chosen < 0) | (chosen >= network.number_of_links)]
-    if outside.size:
-        raise ValueError(
-            f"`RoutingGame({name}=...)` needs links in 0..{network.number_of_links - 1}, "
-            f"got {outside[0]}"
-        )
-    values, counts = np.unique(chosen, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(
-            f"`RoutingGame({name}=...)` needs each link once, got {values[counts > 1][0]} "
-            f"{counts.max()} times"
-        )
-    return jnp.asarray(chosen)

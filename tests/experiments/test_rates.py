@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.experiments import _rates_measured as rates, liu2022_rates
+from incentax.experiments import liu2022_rates, rates_measured as rates
 
 
 def test_fitted_rates_and_what_they_refuse():

@@ -1,0 +1,82 @@
+"""Newton's method for flows that are loaded at the costs which they make."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
+from jaxtyping import Array, Float, Int
+
+# Relative residual of the linear system of a Newton step, and a bound on its iterations.
+_INNER_TOL, _INNER_STEPS = 1e-3, 200
+
+
+class AbstractLoading(abc.ABC):
+    """Flows `V(t(v) + toll)` that drivers make of the costs at flows `v`, and its derivatives."""
+
+    @abc.abstractmethod
+    def link_times(self, flows: Array) -> Array:
+        """`t(v)`, link by link."""
+
+    @abc.abstractmethod
+    def imbalance(self, flows: Array) -> tuple[Any, Array]:
+        """Whatever belongs to these flows, such as shares of paths, and `V - v`."""
+
+    @abc.abstractmethod
+    def response(self, flows: Array, with_them: Any) -> Callable[[Array], Array]:
+        """`M = -∂V/∂cost`, symmetric and positive semidefinite: what flows fall by, where costs
+        rise."""
+
+
+def newton_in_link_flows(
+    loading: AbstractLoading, flows: Float[Array, " links"], tol: Array | float, max_steps: int
+) -> tuple[Float[Array, " links"], Any, Int[Array, ""]]:
+    """Flows with `V - v = 0`, what belongs to them, and the steps taken.
+
+    With `T' = dt/dv` the step is `dv = r - M T'^1/2 w` for the imbalance `r`, where
+    `(I + T'^1/2 M T'^1/2) w = T'^1/2 r` by conjugate gradients; it is halved until the imbalance
+    falls. `tol`: on the imbalance, relative to the largest flow.
+    """
+
+    def going_on(carry):
+        count, flows, _, left, moved = carry
+        large = jnp.max(jnp.abs(left)) > tol * jnp.max(jnp.abs(flows))
+        return large & (count < max_steps) & moved
+
+    def advance(carry):
+        count, flows, with_them, left, _ = carry
+        newton = _newton_step(loading, flows, with_them, left)
+
+        def too_long(trial):
+            length, _, _, candidate = trial
+            worse = jnp.linalg.norm(candidate) > (1 - 1e-4 * length) * jnp.linalg.norm(left)
+            return (worse | ~jnp.all(jnp.isfinite(candidate))) & (length > 1e-6)
+
+        def reached_by(length):
+            trial = jnp.maximum(flows + length * newton, 0)
+            return length, trial, *loading.imbalance(trial)
+
+        full = reached_by(jnp.ones((), flows.dtype))
+        length, *reached = jax.lax.while_loop(too_long, lambda t: reached_by(t[0] / 2), full)
+        moved = length > 1e-6
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(moved, new, old), tuple(reached), (flows, with_them, left)
+        )
+        return count + 1, *kept, moved
+
+    carry = (jnp.int32(0), flows, *loading.imbalance(flows), jnp.bool_(True))
+    steps, flows, with_them, _, _ = jax.lax.while_loop(going_on, advance, carry)
+    return flows, with_them, steps
+
+
+def _newton_step(loading: AbstractLoading, flows: Array, with_them: Any, left: Array) -> Array:
+    _, slope = jax.jvp(loading.link_times, (flows,), (jnp.ones_like(flows),))
+    # Infinite on an empty link whose power is below 1: no step there.
+    root = jnp.sqrt(jnp.where(jnp.isfinite(slope), jnp.maximum(slope, 0), 0))
+    respond = loading.response(flows, with_them)
+    w, _ = cg(
+        lambda w: w + root * respond(root * w), root * left, tol=_INNER_TOL, maxiter=_INNER_STEPS
+    )
+    return left - respond(root * w)
