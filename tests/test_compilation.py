@@ -465,3 +465,37 @@ def test_a_cache_folder_is_the_same_after_a_change_of_directory(tmp_path, monkey
     finally:
         for name, value in before.items():
             jax.config.update(f"jax_{name}", value)
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        ix.Box(jnp.zeros(4), 1.0),
+        ix.Simplex([1, 3]),
+        ix.Polyhedron(inequality=(jnp.ones((1, 4)), jnp.ones(1)), lower=jnp.zeros(4)),
+    ],
+    ids=["box", "blocks of two sizes", "polyhedron"],
+)
+def test_another_call_of_a_verb_compiles_nothing(strategies):
+    """Not even for the checks of its arguments."""
+    game = ix.Game(lambda theta, x: 2 * x + jnp.sum(x) - theta[0], strategies)
+    problem = ix.DesignProblem(
+        game,
+        lambda theta, x: jnp.sum((x - 0.3) ** 2) + 0.1 * theta[0] ** 2,
+        ix.Box(-5.0, jnp.ones(1)),
+    )
+    theta = jnp.array([1.0])
+    x = ix.solve_equilibrium(game, theta).x
+    verbs = (
+        lambda: strategies.project(x),
+        lambda: ix.solve_equilibrium(game, theta, x),
+        lambda: ix.hypergradient(problem, theta, x),
+        lambda: ix.gap(game, theta, x),
+        lambda: ix.certify(problem, theta, x),
+    )
+    for verb in verbs:
+        verb()
+    compilations = _count_compilations()
+    for verb in verbs:
+        verb()
+    assert not compilations

@@ -100,7 +100,7 @@ class DesignProblem(eqx.Module):
         theta = inside(owner, names[0], theta, self.incentive_set)
         x = strategy_at_door(owner, names[1], self.game, theta, x)
         jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
-        if _ignores_last(jax.make_jaxpr(self._objective)(theta, x).jaxpr) and owner == "design":
+        if owner == "design" and _ignores_last(jax.make_jaxpr(self._objective)(theta, x).jaxpr):
             warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
                 "Going on.",

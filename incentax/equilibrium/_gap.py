@@ -64,6 +64,7 @@ def _least_value(strategies: AbstractStrategySet, cost: Array, x: Array) -> Arra
     return jnp.sum(jnp.where(flat == 0, 0, flat * jnp.where(flat == 0, 0, reached)))
 
 
+@compiled
 def _linear_program(polyhedron: Polyhedron, cost: Array) -> Array:
     """The optimum of a linear program, as the equilibrium of a constant operator."""
     game = Game(lambda cost, y: cost, polyhedron)

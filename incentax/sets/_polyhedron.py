@@ -11,6 +11,7 @@ from jax.scipy.linalg import block_diag
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, is_poisoning, is_traced, require
+from .._compile import compiled
 from .._linear import eigh
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
@@ -289,6 +290,7 @@ def _rows(name: str, block) -> tuple[Array, Array] | None:
     return matrix, require(level, jnp.isfinite(level), rule, level)
 
 
+@compiled
 def _nearest(constraints: LinearConstraints, v: Array) -> KKTPoint:
     """The projection of `v` with its multipliers, which are not differentiated."""
     constraints, v = jax.lax.stop_gradient((constraints, v))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require_positive
+from .._compile import compiled
 from ._base import AbstractFace, AbstractStrategySet
 from ._box import check_shape_of_array
 from ._constraints import Blocks, LinearConstraints
@@ -151,6 +152,11 @@ def _project(x: Array, total: Array, blocks: Blocks) -> Array:
     Optimization Theory and Applications* 50 (1986): drop what the shifted point makes negative
     until nothing is. Shifted first so that the largest entry of a block is 0, which changes nothing
     but keeps that entry from being rounded away."""
+    return _michelot(x, total, blocks)
+
+
+@compiled
+def _michelot(x: Array, total: Array, blocks: Blocks) -> Array:
     x = x - blocks.transpose(blocks.max(x))
 
     def shifted(kept: Array) -> Array:
