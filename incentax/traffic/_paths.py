@@ -10,6 +10,9 @@ from jaxtyping import Int
 from .._checks import require_count
 from ._network import Demand, Network
 
+# Up to this many nodes the search is not worth a compilation.
+_SMALL = 200
+
 
 class PathSet(eqx.Module):
     """Paths of all pairs, one pair's block after another in the order of `Demand.pairs`.
@@ -48,9 +51,12 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
     links are parallel). A pair with fewer than `k` paths gets them all.
 
     Best-first search on partial paths with the exact time to go as the bound, so complete paths
-    leave the queue in their final order. Meant for networks of up to some hundred nodes.
+    leave the queue in their final order. Beyond 200 nodes it is compiled, with the extra `traffic`.
+    Where detours of nearly no length abound, partial paths are too many for it; the paths that
+    traffic uses are found by [`generate_paths`][] on any network.
 
-    **Raises** `ValueError` when `k < 1` or a pair has no path.
+    **Raises** `ValueError` when `k < 1`, a pair has no path, or one needs more than a million
+    partial paths.
 
     !!! example
 
@@ -70,6 +76,10 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
     # billionth of the longest they tie, as they do on paper.
     times = np.asarray(network.free_flow_time)
     unit = 1e-9 * max(float(times.max(initial=0.0)), 1e-300)
+    if network.number_of_nodes > _SMALL:
+        from .assignment import k_shortest_compiled  # noqa: PLC0415  # needs an extra
+
+        return k_shortest_compiled(network, demand, k, np.rint(times / unit).astype(np.int64))
     time = [round(value / unit) for value in times.tolist()]
     outgoing = _adjacency(network, network.tail)
     incoming = _adjacency(network, network.head)
@@ -87,7 +97,7 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
         if not found:
             raise ValueError(
                 f"`k_shortest_paths(demand=...)` needs a path for every pair, got none from node "
-                f"{origin} to node {destination} (counted from 0)"
+                f"{network.name_of_node(origin)} to node {network.name_of_node(destination)}"
             )
         sizes.append(len(found))
         lengths.extend(len(path) for path in found)

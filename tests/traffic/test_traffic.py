@@ -242,7 +242,7 @@ def test_routing_refusals(sioux_falls):
     with pytest.raises(ValueError, match="their order"):
         ix.traffic.RoutingGame(network, lonely, paths)
     island = ix.traffic.Network([0], [1], [1.0], [1.0], [1.0], [1.0], 3)
-    with pytest.raises(ValueError, match="from node 0 to node 2"):
+    with pytest.raises(ValueError, match="from node 1 to node 3"):
         ix.traffic.k_shortest_paths(island, ix.traffic.Demand([[0, 2]], [1.0]), 1)
     for bad in ({"eta": -1.0}, {"max_toll": 0.0}, {"paths": 0}, {"noise": -1.0}):
         with pytest.raises(ValueError, match=r"got -?\d"):

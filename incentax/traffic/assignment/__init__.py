@@ -8,4 +8,5 @@ from ._generate_paths import (
     generate_paths as generate_paths,
     grow_paths as grow_paths,
     join_paths as join_paths,
+    k_shortest_compiled as k_shortest_compiled,
 )

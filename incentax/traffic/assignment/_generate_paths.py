@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Int
 
 from ..._checks import require_count, require_one_of, require_positive, warn
 from .._network import Demand, Network
@@ -115,6 +115,35 @@ def _paths_within(
     if (sizes < 0).any():
         raise table.unconnected("cheap_paths", int(np.argmin(sizes)))
     return _grouped(demand.pairs, np.repeat(table.order, sizes), links, lengths), cut
+
+
+# Partial paths of a pair, and the longest path that ties are counted for.
+_MOST_PARTIAL, _LONGEST = 1_000_000, 4096
+
+
+def k_shortest_compiled(
+    network: Network, demand: Demand, k: int, times: Int[np.ndarray, " links"]
+) -> PathSet:
+    """[`k_shortest_paths`][] by the times of links in whole numbers, without checks."""
+    kernels, pairs = compiled_kernels(), demand.pairs.astype(np.int64)
+    order = np.lexsort((pairs[:, 0], pairs[:, 1]))
+    cost = times * _LONGEST + 1
+    links, lengths, sizes = kernels.k_shortest(
+        kernels.graph_of(network), cost, pairs[order], k, _MOST_PARTIAL
+    )
+    if (sizes < 0).any():
+        names = [network.name_of_node(int(n)) for n in pairs[order][int(np.argmin(sizes))]]
+        raise ValueError(
+            f"`k_shortest_paths(k={k})` needs more than {_MOST_PARTIAL:,} partial paths from node "
+            f"{names[0]} to node {names[1]}: take the paths that traffic uses, `generate_paths`"
+        )
+    if (sizes == 0).any():
+        names = [network.name_of_node(int(n)) for n in pairs[order][int(np.argmin(sizes))]]
+        raise ValueError(
+            "`k_shortest_paths(demand=...)` needs a path for every pair, got none from node "
+            f"{names[0]} to node {names[1]}"
+        )
+    return _grouped(demand.pairs, np.repeat(order, sizes), links, lengths)
 
 
 def join_paths(*sets: PathSet) -> PathSet:

@@ -89,3 +89,23 @@ def test_paths_of_a_city():
     # Zones are ends, not ways.
     inner = np.setdiff1d(paths.links, paths.links[paths.offsets[:-1]])
     assert (network.tail[inner] >= network.first_through_node).all()
+
+
+@pytest.mark.slow
+def test_k_shortest_paths_compiled_are_those_of_the_search(monkeypatch):
+    """Ties too; and a city in seconds."""
+    network, demand = ix.traffic.sioux_falls()
+    expected = ix.traffic.k_shortest_paths(network, demand, 6)
+    monkeypatch.setattr("incentax.traffic._paths._SMALL", 0)
+    found = ix.traffic.k_shortest_paths(network, demand, 6)
+    for key in ("links", "offsets", "sizes", "pairs"):
+        np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+    island = ix.traffic.Network([0], [1], [1.0], [1.0], [1.0], [1.0], 3)
+    with pytest.raises(ValueError, match="from node 1 to node 3"):
+        ix.traffic.k_shortest_paths(island, ix.traffic.Demand([[0, 2]], [1.0]), 1)
+    monkeypatch.setattr("incentax.traffic.assignment._generate_paths._MOST_PARTIAL", 50)
+    with pytest.raises(ValueError, match="more than 50 partial paths from node"):
+        ix.traffic.k_shortest_paths(network, demand, 6)
+    monkeypatch.undo()
+    network, demand = stored("Winnipeg")
+    assert ix.traffic.k_shortest_paths(network, demand, 3).number_of_paths == 13_032

@@ -9,4 +9,5 @@ from ._bushes import (
     Trips as Trips,
 )
 from ._enumerate import cheap_paths as cheap_paths
+from ._k_shortest import k_shortest as k_shortest
 from ._shortest import Graph as Graph, graph_of as graph_of
