@@ -16,8 +16,9 @@ from ._checks import is_inside, is_poisoning, is_raising, is_traced
 
 T = TypeVar("T")
 
-# Programs that are kept: a process may hold some 65,000 memory maps, a program takes 25 to 250.
-_KEPT = 256
+# Programs that are kept: a process may hold some 65,000 memory maps, a program takes 25 to 250, and
+# some 8 MB of memory.
+_KEPT = 128
 # XLA's CPU compiler takes two thirds of its time for kernels that small arrays do not need.
 _QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 _QUICKEST = _QUICK | {"xla_backend_optimization_level": 0}

@@ -79,7 +79,7 @@ def test_the_programs_of_a_page_run_and_print_what_it_says(page, tmp_path):
 
 def test_every_method_has_an_entry():
     page = (REFERENCE / "traffic.md").read_text()
-    for text in (".link_flows(x)", ".link_times(flows)", ".total_travel_time(theta, x)"):
+    for text in (".link_flows(x)", ".link_times(flows, theta)", ".total_travel_time(theta, x)"):
         assert f"`{text}`" in page
     assert "ix.traffic.TOLLED_LINKS" in page
 

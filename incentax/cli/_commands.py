@@ -206,6 +206,11 @@ def _network(
     if net is None or trips is None:
         raise ValueError("`incentax tolls` needs --net and --trips, or --city")
     if net.suffix == ".csv":
+        if any(weights):
+            raise ValueError(
+                "`--toll-weight` and `--distance-weight` are for TNTP files: in GMNS vdf_toll is "
+                "in the unit of time already"
+            )
         network, demand = traffic.read_gmns(net, nodes, trips)
     else:
         network, demand = traffic.read_tntp(

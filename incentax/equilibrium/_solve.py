@@ -68,9 +68,10 @@ def solve_equilibrium(
 
     - `game`, `theta`: the game and the incentive.
     - `x0`: start in the strategy set; its centre when left out.
-    - `method`: [`Newton`][], or dynamics by which agents play; when left out Newton, where its
-      linear systems are small or have the structure of an aggregate, and extragradient play with
-      its own step sizes where that fails.
+    - `method`: [`Newton`][], or dynamics by which agents play. When left out: a method of the
+      game's own, where it has one (large routing games); else Newton, where its linear systems are
+      small or have the structure of an aggregate, and extragradient play with its own step sizes
+      where that fails.
     - `tol`: positive, in units of `x`; 1e-8 when left out. Less than rounding leaves,
       `30 eps max(1, |x|, |F|)`, is not asked for, nor less than `1e-4 tol |∂F/∂x x|` of costs
       that are steep.
@@ -194,7 +195,8 @@ def find_equilibrium(
     if own is not None:
         reached, residual = own[0], natural_residual(game, theta, own[0])
         found = residual <= _allowed_at(game, theta, reached, tol)
-        return *own, _verdict(game, theta, x, found, tree_finite(reached))
+        finite = tree_finite((reached, game.operator(theta, reached)))
+        return *own, _verdict(game, theta, x, found, finite)
     if method is None and not newton.fits(game, theta, x):
         return _by_play(
             game, theta, x, Extragradient(), tol, max_steps=max_steps, found=jnp.asarray(False)

@@ -17,7 +17,7 @@ from ..diagnostics import Certificate, certify
 from ..problems import network_tolls
 from ._protocol import Report, Table
 
-# How often paths may be added that tolls have made attractive, and links that a table shows.
+# Rounds of design, between which paths are added that tolls made attractive; links of a table.
 _ROUNDS, _SHOWN = 2, 20
 
 
@@ -56,6 +56,12 @@ def run(
     """Tolls for logit route choice on the paths that traffic uses, and what they do to a
     deterministic user equilibrium."""
     clock = time.perf_counter()
+    for name, value in (("--eta", options.eta), ("--max-toll", options.max_toll)):
+        if not value > 0:
+            raise ValueError(f"`{name}` needs a number > 0, got {value:g}")
+    if options.steps < 1:
+        raise ValueError(f"`--steps` needs a whole number >= 1, got {options.steps}")
+    _tolled(network, options, np.zeros(network.number_of_links))  # refusals before the work
     report("user equilibrium", 0.0)
     user = traffic.assign(network, demand, gap=1e-8)
     links = _tolled(network, options, user.flows)
@@ -158,15 +164,11 @@ def _named(network: traffic.Network, text: str) -> list[int]:
     """Links by a row, from 1, or by their ends; several where links are parallel."""
     if text.isdigit() and 1 <= int(text) <= network.number_of_links:
         return [int(text) - 1]
-    ends = [
-        link
-        for link in range(network.number_of_links)
-        if network.name_of_link(link) == f"{link + 1} ({text})"
-    ]
+    ends = [link for link in range(network.number_of_links) if network.ends_of_link(link) == text]
     if not ends:
         raise ValueError(
             f"`--toll-links` needs rows in 1..{network.number_of_links}, or ends as in "
-            f"{network.name_of_link(0).split('(')[1][:-1]}, got {text}"
+            f"{network.ends_of_link(0)}, got {text}"
         )
     return ends
 

@@ -48,7 +48,9 @@ def generate_city(
         (100, 360, 380)
     """
     rows = require_count("generate_city", "rows", rows, least=2)
-    columns = require_count("generate_city", "columns", columns or rows, least=2)
+    columns = require_count(
+        "generate_city", "columns", rows if columns is None else columns, least=2
+    )
     require_one_of("generate_city", "plan", plan, get_args(Plan))
     load = float(require_positive("generate_city", "load", load))
     position, roads, wide = (_grid if plan == "grid" else _rings)(rows, columns)

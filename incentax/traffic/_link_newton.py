@@ -37,8 +37,9 @@ def newton_in_link_flows(
 
     With `T' = dt/dv` the step is `dv = r - M T'^1/2 w` for the imbalance `r`, where
     `(I + T'^1/2 M T'^1/2) w = T'^1/2 r` by conjugate gradients; it is halved until the imbalance
-    falls. `tol`: on the imbalance, relative to the largest flow.
+    falls. `tol`: on the imbalance, relative to the largest flow, and no less than rounding.
     """
+    tol = jnp.maximum(tol, 30 * float(jnp.finfo(flows.dtype).eps))
 
     def going_on(carry):
         count, flows, _, left, moved = carry

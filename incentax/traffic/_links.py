@@ -32,10 +32,12 @@ class LinkTimes(eqx.Module):
     ) -> Float[Array, " links"]:
         """Of every link, with so much capacity `added`."""
         link = jax.tree.map(lambda leaf: leaf.astype(flows.dtype), self)
-        load = flows / (link.capacity + added)
+        # A link whose capacity is taken away has no time at all.
+        capacity = link.capacity + added
+        load = flows / jnp.where(capacity > 0, capacity, jnp.nan)
         used = load > 0
         # An empty link is kept out of the power, whose derivative at 0 can be NaN; 0^0 is 1.
-        at_rest = (link.power == 0).astype(flows.dtype)
+        at_rest = jnp.where(link.power == 1, load, (link.power == 0).astype(flows.dtype))
         congestion = jnp.where(used, jnp.where(used, load, 1) ** link.power, at_rest)
         return link.free_flow_time * (1 + link.b * congestion) + link.fixed_cost
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
+from .._checks import as_float, require
 from .._compile import compiled
 from ..equilibrium import natural_residual
 from ._link_newton import AbstractLoading, newton_in_link_flows
@@ -28,7 +29,6 @@ class LogitEquilibrium(eqx.Module):
     steps: Int[Array, ""]
 
 
-@partial(compiled, lasting=True)
 def logit_equilibrium(
     game: "RoutingGame",
     theta: Float[Array, " tolled"],
@@ -53,6 +53,9 @@ def logit_equilibrium(
     - `tol`: on the imbalance of flows, relative to the largest flow.
     - `max_steps`: bound on Newton steps; read `residual` to see what was reached.
 
+    **Raises** `ValueError` for `eta = 0` and for elastic demand, which [`solve_equilibrium`][]
+    solves.
+
     !!! example
 
         >>> import incentax as ix
@@ -61,7 +64,19 @@ def logit_equilibrium(
         >>> bool(found.residual < 1e-3)
         True
     """
-    start = game.strategy_set.centre() if x0 is None else x0
+    rule = "`logit_equilibrium(game)` needs"
+    if game.costs.staying is not None:
+        raise ValueError(f"{rule} a demand that is not elastic: take `ix.solve_equilibrium`")
+    eta = require(game.eta, game.eta > 0, f"{rule} eta > 0", game.eta)
+    game = eqx.tree_at(lambda game: game.eta, game, eta)
+    start = game.strategy_set.centre() if x0 is None else as_float(x0)
+    return _solved(game, as_float(theta), start, tol, max_steps=max_steps)
+
+
+@partial(compiled, lasting=True)
+def _solved(
+    game: "RoutingGame", theta: Array, start: Array, tol: float, *, max_steps: int
+) -> LogitEquilibrium:
     x, steps = logit_shares(game, theta, start, tol, max_steps)
     return LogitEquilibrium(x, natural_residual(game, theta, x), steps)
 

@@ -39,12 +39,13 @@ class MarkovianGame(AbstractGame):
 
     - `network`, `demand`: see [`Network`][], [`Demand`][]; up to 3,000 nodes.
     - `eta`: positive dispersion of choice, in the network's unit of time. With many short links and
-      a large `eta` walks in circles have no finite cost; a small one underflows where costs are
-      more than 700 `eta`. Both are told when flows are not finite.
+      a large `eta` (or with negative tolls) walks in circles have no finite cost; a small one
+      underflows where costs are more than 700 `eta` (87 in float32). Costs and flows are NaN then.
     - `tolled_links`: links that carry a toll, counted from 0; every link when left out.
 
     **Raises** `ValueError` for an `eta` that is not positive or for which there is no equilibrium
-    at free-flow times, for links outside the network or named twice, and for too many nodes.
+    at free-flow times, for links outside the network or named twice, for pairs of one node or
+    without a path, and for too many nodes.
 
     !!! example
 
@@ -90,6 +91,7 @@ class MarkovianGame(AbstractGame):
         self.pairs = jnp.asarray(np.stack([demand.pairs[:, 0], ends], axis=1))
         self.trips = jnp.asarray(demand.trips, float)
         self.nodes = count + closed
+        _refuse_unconnected(network, demand, np.stack([network.tail, head]), ends, self.nodes)
         if not is_traced((self.eta, self.link_times)):
             free = np.asarray(self.loaded(self.link_times(jnp.zeros(network.number_of_links))))
             if not (np.isfinite(free).all() and (free > -1e-9 * free.max()).all()):
@@ -111,8 +113,11 @@ class MarkovianGame(AbstractGame):
         # Sums over all walks; those that reach the destination once are what is left when walks
         # from there to itself are divided out.
         walks = jnp.linalg.inv(jnp.eye(self.nodes, dtype=costs.dtype) - weight)
+        # Sums over walks are never negative unless they diverge.
+        sound = jnp.all(walks >= -1e-9 * jnp.max(jnp.diagonal(walks)))
         origin, destination = self.pairs.T
-        return -eta * jnp.log(walks[origin, destination] / walks[destination, destination])
+        shares = walks[origin, destination] / walks[destination, destination]
+        return -eta * jnp.log(shares) * jnp.where(sound, 1, jnp.nan).astype(costs.dtype)
 
     def loaded(self, costs: Float[Array, " links"]) -> Float[Array, " links"]:
         """`V`: flows that the demand makes of these link costs."""
@@ -146,6 +151,26 @@ class MarkovianGame(AbstractGame):
         """`sum of v_e t_e(v_e)`: tolls are transfers and do not count."""
         del theta
         return jnp.sum(x * self.link_times(x))
+
+
+def _refuse_unconnected(
+    network: Network, demand: Demand, links: np.ndarray, destination: np.ndarray, nodes: int
+) -> None:
+    from scipy.sparse import coo_array  # noqa: PLC0415  # heavy
+    from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
+
+    matrix = coo_array((np.ones(links.shape[1]), tuple(links)), shape=(nodes, nodes)).tocsr()
+    origins, row = np.unique(demand.pairs[:, 0], return_inverse=True)
+    hops = dijkstra(matrix, indices=origins, unweighted=True)[row.ravel(), destination]
+    for bad, kind in (
+        (demand.pairs[:, 0] == demand.pairs[:, 1], "pairs of two nodes, got trips within"),
+        (~np.isfinite(hops), "a path for every pair, got none from"),
+    ):
+        if bad.any():
+            names = [network.name_of_node(int(n)) for n in demand.pairs[int(np.argmax(bad))]]
+            raise ValueError(
+                f"`MarkovianGame(demand=...)` needs {kind} node {' to node '.join(names)}"
+            )
 
 
 class _Loading(AbstractLoading):

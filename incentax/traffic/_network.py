@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
@@ -49,7 +50,8 @@ class Network(eqx.Module):
     def __check_init__(self):
         links = self.tail.shape
         if self.fixed_cost.shape == ():
-            object.__setattr__(self, "fixed_cost", np.full(links, self.fixed_cost))
+            many = jnp.full if isinstance(self.fixed_cost, jax.Array) else np.full
+            object.__setattr__(self, "fixed_cost", many(links, self.fixed_cost))
         for name in ("head", "capacity", "free_flow_time", "b", "power", "fixed_cost"):
             shape = getattr(self, name).shape
             if shape != links:
@@ -80,8 +82,11 @@ class Network(eqx.Module):
 
     def name_of_link(self, link: int) -> str:
         """Its row in the source, from 1, and its ends, as in `12 (5-6)`."""
-        ends = (self.name_of_node(int(end[link])) for end in (self.tail, self.head))
-        return f"{link + 1} ({'-'.join(ends)})"
+        return f"{link + 1} ({self.ends_of_link(link)})"
+
+    def ends_of_link(self, link: int) -> str:
+        """The names of its ends, as in `5-6`."""
+        return "-".join(self.name_of_node(int(end[link])) for end in (self.tail, self.head))
 
 
 class Demand(eqx.Module):

@@ -143,6 +143,11 @@ class RoutingGame(AbstractGame):
         weight = None
         if toll_weight is not None:
             one = require_positive("RoutingGame", "toll_weight", jnp.asarray(toll_weight))
+            if one.shape not in ((), (len(demand.pairs),)):
+                raise ValueError(
+                    "`RoutingGame(toll_weight=...)` needs one number a pair, shape "
+                    f"({len(demand.pairs)},), got {one.shape}"
+                )
             one = jnp.broadcast_to(one, (len(demand.pairs),))
             weight = jnp.repeat(one, paths.sizes, total_repeat_length=paths.number_of_paths)
         acts = LinkIncentives("RoutingGame", network, tolled_links, widened_links)

@@ -86,6 +86,33 @@ def test_logit_with_elastic_demand_shares_trips_by_their_costs():
     np.testing.assert_allclose(x, jax.nn.softmax(-costs / 0.5), rtol=1e-7)
 
 
+def test_what_is_refused():
+    demand = ix.traffic.Demand([[0, 1]], [6.0])
+    paths = _paths(demand.pairs)
+    elastic = ix.traffic.RoutingGame(
+        _two_roads(), demand, paths, eta=0.5, inverse_demand=lambda d: 6 - d
+    )
+    with pytest.raises(ValueError, match="not elastic"):
+        ix.traffic.logit_equilibrium(elastic, jnp.zeros(2))
+    plain = ix.traffic.RoutingGame(_two_roads(), demand, paths)
+    with pytest.raises(ValueError, match="eta > 0"):
+        ix.traffic.logit_equilibrium(plain, jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"one number a pair, shape \(1,\), got \(2,\)"):
+        ix.traffic.RoutingGame(_two_roads(), demand, paths, toll_weight=[1.0, 2.0])
+    narrow = ix.traffic.RoutingGame(_two_roads(), demand, paths, tolled_links=[], widened_links=[0])
+    # A road that is taken away is no road, and not one without congestion.
+    assert jnp.isnan(narrow.link_times(jnp.ones(2), jnp.array([-1.5]))[0])
+
+
+def test_an_empty_affine_link_has_a_slope():
+    """Times 1 + v and 2 (1 + v / 2): a toll on the first drives half of it to the second."""
+    demand = ix.traffic.Demand([[0, 1]], [1.0])
+    network = _two_roads(b=(1.0, 0.5))
+    game = ix.traffic.RoutingGame(network, demand, _paths(demand.pairs), tolled_links=[0])
+    found = ix.directional_derivative(game, jnp.zeros(1), jnp.ones(1), x=jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(found.value, [-0.5, 0.5], atol=1e-9)
+
+
 def test_capacities_are_designed():
     """Two like roads in a row of one: total time plus 2 z, with t = 1 + v / (1 + z), v = 3.
 

@@ -95,3 +95,23 @@ def test_refusals():
     game = ix.traffic.MarkovianGame(network, demand, eta=1.0, tolled_links=[0])
     with pytest.raises(ValueError, match=r"MarkovianGame(.|\n)*tolled link \(1\)(.|\n)*\(2,\)"):
         game.operator(jnp.zeros(2), jnp.ones(76))
+
+
+def test_walks_without_end_are_no_answer():
+    """A circle that pays, and one that another destination hides at free-flow times."""
+    network = ix.traffic.Network(
+        [0, 1, 1], [1, 0, 2], [1.0] * 3, [1.0] * 3, [0.0] * 3, [1.0] * 3, 3
+    )
+    game = ix.traffic.MarkovianGame(network, ix.traffic.Demand([[0, 2]], [1.0]), eta=1.0)
+    paid = jnp.array([-1.1, -1.1, 0.0])
+    assert ix.solve_equilibrium(game, paid, throw=False).result != ix.RESULTS.successful
+    assert jnp.isnan(game.expected_costs(1 + paid)).all()
+    hidden = ix.traffic.Network(
+        [0, 0, 1, 0, 1], [1, 1, 0, 2, 2], [1.0] * 5, [0.1, 0.1, 0.1, 5, 5], [0.0] * 5, [1.0] * 5, 3
+    )
+    demand = ix.traffic.Demand([[0, 1], [1, 0], [0, 2]], [1000.0, 1000.0, 1.0])
+    with pytest.raises(ValueError, match="finite expected"):
+        ix.traffic.MarkovianGame(hidden, demand, eta=1.0)
+    for pair, words in (([[2, 0]], "got none from node 3 to node 1"), ([[1, 1]], "within node 2")):
+        with pytest.raises(ValueError, match=words):
+            ix.traffic.MarkovianGame(network, ix.traffic.Demand(pair, [1.0]), eta=1.0)

@@ -1,6 +1,5 @@
 """Where traffic settles: user equilibrium and system optimum of a whole network."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -209,6 +208,10 @@ class Pairs:
             )
         self.network, self.demand = network, demand
         apart = np.flatnonzero(demand.pairs[:, 0] != demand.pairs[:, 1])
+        if not apart.size:
+            raise ValueError(
+                "`assign(demand=...)` needs trips between two nodes, got trips within nodes alone"
+            )
         self.order = apart[np.lexsort((demand.pairs[apart, 1], demand.pairs[apart, 0]))]
         self.pairs, trips = demand.pairs[self.order], np.asarray(demand.trips, float)[self.order]
         self.origins, first = np.unique(self.pairs[:, 0], return_index=True)
@@ -298,7 +301,9 @@ def memory_of_assignment(network: Network, demand: Demand) -> int:
 
 def _bushes_of(start: Assignment, network: Network, demand: Demand) -> Any:
     fits = (
-        np.array_equal(start.network.tail, network.tail)
+        start.network.number_of_nodes == network.number_of_nodes
+        and start.network.first_through_node == network.first_through_node
+        and np.array_equal(start.network.tail, network.tail)
         and np.array_equal(start.network.head, network.head)
         and np.array_equal(start.demand.pairs, demand.pairs)
         and np.array_equal(start.demand.trips, demand.trips)
@@ -314,8 +319,10 @@ def _bushes_of(start: Assignment, network: Network, demand: Demand) -> Any:
 def require_memory(owner: str, needed: int, what: str) -> None:
     """Refuses what will not fit, before the work."""
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # of another operating system
+        with open("/proc/meminfo") as file:
+            rows = dict(line.split(":") for line in file)
+        free = 1024 * int(rows["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):  # of another operating system
         return
     if needed > free:
         raise ValueError(

@@ -214,6 +214,11 @@ def grow_paths(
         True
     """
     cost = _link_costs("grow_paths", network, costs)
+    if not np.array_equal(paths.pairs, demand.pairs):
+        raise ValueError(
+            "`grow_paths(paths=...)` needs the paths of the pairs of the demand, in their order, "
+            f"got those of {len(paths.pairs)} pairs"
+        )
     best, _ = _paths_within(network, demand, cost, 0.0, 1)
     known = np.add.reduceat(cost[paths.links], paths.offsets[:-1])
     least = np.minimum.reduceat(known, np.cumsum(paths.sizes) - paths.sizes)

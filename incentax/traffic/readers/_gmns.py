@@ -46,6 +46,9 @@ def read_gmns(
     for place, row in _rows(links, ("from_node_id", "to_node_id", "capacity")):
         link_rows += _links(place, row)
     names = [row["node_id"] for _, row in node_rows]
+    for number, (place, row) in enumerate(node_rows):
+        if row["node_id"] in names[:number]:
+            raise place.refused("a node that has not stood before", row["node_id"])
     if not node_rows:
         names = _in_order({str(end) for row in link_rows for end in (row.tail, row.head)})
     centroids = {row["node_id"] for _, row in node_rows if _is_centroid(row)}
@@ -58,12 +61,19 @@ def read_gmns(
     )
     if demand is None:
         return network, None
-    zones = {row["zone_id"]: row["node_id"] for _, row in node_rows if row.get("zone_id")}
+    zones = _zones(node_rows)
+
+    def node_of(place: Place, zone: str) -> str:
+        nodes = zones.get(zone, []) if zones else [zone]
+        if len(nodes) != 1:
+            raise place.refused(f"a zone that is one node, or has one centroid, for {zone}", nodes)
+        return nodes[0]
+
     rows = [
         (
             place,
-            zones.get(row["o_zone_id"], row["o_zone_id"]),
-            zones.get(row["d_zone_id"], row["d_zone_id"]),
+            node_of(place, row["o_zone_id"]),
+            node_of(place, row["d_zone_id"]),
             place.number(row["volume"], "volume"),
         )
         for place, row in _rows(demand, ("o_zone_id", "d_zone_id", "volume"))
@@ -71,9 +81,23 @@ def read_gmns(
     return network, demand_of(network, rows)
 
 
+def _zones(rows: list[tuple[Place, dict[str, str]]]) -> dict[str, list[str]]:
+    """Of every zone its nodes; its centroids alone where it has some."""
+    zones: dict[str, list[tuple[bool, str]]] = {}
+    for _, row in rows:
+        if row.get("zone_id"):
+            zones.setdefault(row["zone_id"], []).append((_is_centroid(row), row["node_id"]))
+    return {
+        zone: [name for centroid, name in nodes if centroid] or [name for _, name in nodes]
+        for zone, nodes in zones.items()
+    }
+
+
 def _in_order(names: set[str]) -> list[str]:
     """By number where all are numbers."""
-    return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0))
+    return sorted(
+        names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+    )
 
 
 def _is_centroid(row: dict[str, str]) -> bool:
@@ -91,7 +115,9 @@ def _rows(path: FilePath, needed: tuple[str, ...]) -> list[tuple[Place, dict[str
         for row in reader:
             place = Place(path, reader.line_num)
             if None in row or None in row.values():
-                raise place.refused(f"{len(header)} columns", sum(v is not None for v in row))
+                more = len(row.get(None) or ())  # pyright: ignore[reportArgumentType]
+                count = more + sum(row[name] is not None for name in header)
+                raise place.refused(f"{len(header)} columns", count)
             rows.append((place, {name: value.strip() for name, value in row.items()}))
     return rows
 

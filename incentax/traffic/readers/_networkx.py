@@ -65,7 +65,7 @@ def from_networkx(graph: Any) -> Network:
         (tail, head, 0, data) for tail, head, data in graph.edges(data=True)
     ]  # fmt: skip
     keys = [key for _, _, key, _ in edges]
-    if sorted(map(str, keys)) == sorted(map(str, range(len(edges)))):
+    if all(isinstance(key, int) for key in keys) and sorted(keys) == list(range(len(edges))):
         edges = sorted(edges, key=lambda edge: edge[2])
     for number, (tail, head, _, data) in enumerate(edges, 1):
         place, given = Place("graph, edges", number), {"b": 0.15, "power": 4.0, "fixed_cost": 0.0}

@@ -23,11 +23,11 @@ class Place(NamedTuple):
         """The error that names file and line, what was expected there, and what stands there."""
         return ValueError(f"{self.path}, line {self.line}: expected {expected}, got {got}")
 
-    def number(self, text: str, name: str) -> float:
+    def number(self, text: object, name: str) -> float:
         """A finite number."""
         try:
-            value = float(text)
-        except ValueError:
+            value = float(text)  # pyright: ignore[reportArgumentType]
+        except (ValueError, TypeError):
             raise self.refused(f"a number for {name}", repr(text)) from None
         if not np.isfinite(value):
             raise self.refused(f"a finite number for {name}", repr(text))
@@ -47,6 +47,15 @@ def read_lines(path: FilePath) -> list[str]:
         return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise type(error)(f"{path}: {error.strerror}") from None
+
+
+def as_names(names: Sequence) -> np.ndarray:
+    """One entry a node, whatever it is called by."""
+    if all(isinstance(name, int) for name in names):
+        return np.asarray(names, int)
+    array = np.empty(len(names), object)
+    array[:] = names
+    return array
 
 
 class LinkRow(NamedTuple):
@@ -83,7 +92,7 @@ def network_of(
             if not getattr(row, key) >= 0:
                 raise row.place.refused(f"a {key} >= 0", getattr(row, key))
         # Where no flow changes the time a capacity plays no part, and some files have 0 for it.
-        idle = row.free_flow_time == 0 or row.b == 0
+        idle = row.free_flow_time == 0 or row.b == 0 or row.power == 0
         if row.capacity < 0 or (row.capacity == 0 and not idle):
             raise row.place.refused("a capacity > 0", row.capacity)
         if row[1:] in seen:
@@ -111,7 +120,7 @@ def network_of(
         first_through_node=first_through_node,
         position=position,
         fixed_cost=fixed,
-        node_names=np.asarray(names),
+        node_names=as_names(names),
     )
 
 

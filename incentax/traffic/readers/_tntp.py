@@ -120,17 +120,15 @@ def _link(
     place: Place, text: str, weights: tuple[float, float], timeless_connectors: list[int]
 ) -> LinkRow | None:
     """A row of the table of links; columns are told apart by tabs where there are any."""
-    content = text.split(";", maxsplit=1)[0].strip(" ")
-    # A tab before the first column is one of the file's, not an empty column.
-    fields = content.removeprefix("\t").split("\t") if "\t" in content else content.split()
-    fields = [field.strip() for field in fields]
-    while fields and not fields[-1]:
-        fields.pop()
-    if not fields:
+    # Tabs around a row are the file's, and no empty columns.
+    content = text.split(";", maxsplit=1)[0].strip()
+    if not content:
         return None
+    fields = content.split("\t") if "\t" in content else content.split()
+    fields = [field.strip() for field in fields]
     if len(fields) < 7:
         raise place.refused(f"7 columns or more ({', '.join(_COLUMNS[:7])})", len(fields))
-    row = dict(zip(_COLUMNS, fields))
+    row: dict[str, str] = dict(zip(_COLUMNS, fields))
     for name in ("b", "power", "capacity"):
         if not row[name]:
             raise place.refused(f"a number for {name}", "an empty column")
@@ -138,8 +136,11 @@ def _link(
     if timeless and place.number(row["length"] or "nan", "length") == 0:
         timeless_connectors.append(place.line)
         row["free_flow_time"] = "0"
-    number = {name: place.number(row.get(name) or "0", name) for name in _COLUMNS[2:9]}
     toll, distance = weights
+    # A column without weight may hold anything.
+    needed: list[str] = ["capacity", "free_flow_time", "b", "power"]
+    needed += ["toll"] * (toll > 0) + ["length"] * (distance > 0)
+    number = {name: place.number(row.get(name) or "0", name) for name in needed}
     return LinkRow(
         place,
         place.whole(row["init_node"], "init_node"),
@@ -148,8 +149,7 @@ def _link(
         number["free_flow_time"],
         number["b"],
         number["power"],
-        # A column without weight may hold anything.
-        (toll * number["toll"] if toll else 0.0) + distance * number["length"],
+        toll * number.get("toll", 0.0) + distance * number.get("length", 0.0),
     )
 
 
@@ -178,13 +178,13 @@ def _demand(path: FilePath, network: Network, zones: int | None) -> Demand:
         )
     rows, origin, total = [], None, 0.0
     for place, text in lines:
-        heading = re.match(r"\s*origin\s+(\S+)", text, re.IGNORECASE)
+        heading, entries = re.match(r"\s*origin\s+(\S+)", text, re.IGNORECASE), text
         if heading:
-            origin = place.whole(heading.group(1), "an origin")
-            continue
-        if origin is None:
+            # Trips may follow on the same line.
+            origin, entries = place.whole(heading.group(1), "an origin"), text[heading.end() :]
+        elif origin is None:
             raise place.refused("a line `Origin n` before its trips", text.strip())
-        for entry in filter(str.strip, text.split(";")):
+        for entry in filter(str.strip, entries.split(";")):
             destination, colon, value = entry.partition(":")
             if not colon:
                 raise place.refused("`destination : trips;`", repr(entry.strip()))

@@ -92,6 +92,10 @@ def test_no_path_passes_a_zone():
     closed = ix.traffic.assign(_network(links, 4, first_through_node=3), _demand((0, 2, 1)))
     np.testing.assert_allclose(closed.total_travel_time, 10)
     np.testing.assert_allclose(closed.flows, [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="the same links"):
+        ix.traffic.assign(closed.network, closed.demand, start=through)
+    with pytest.raises(ValueError, match="within nodes alone"):
+        ix.traffic.assign(closed.network, _demand((1, 1, 3)))
 
 
 def test_against_a_convex_program_on_random_networks():

@@ -55,7 +55,12 @@ def test_a_network_is_read(files):
         ("link", "20,30,0", "20,99,0", r"line 3: expected one of the 3 nodes(.|\n)*99"),
         ("link", "0.15,4", "0.15", r"line 2: expected 9 columns"),
         ("demand", "1,2,500", "1,2,five", r"demand\.csv, line 2: expected a number for volume"),
-        ("demand", "1,2,500", "1,7,500", r"line 2: expected a node of the network"),
+        (
+            "demand",
+            "1,2,500",
+            "1,7,500",
+            r"line 2: expected a zone that is one node(.|\n)*for 7, got \[\]",
+        ),
     ],
 )
 def test_refusals(files, file, old, new, words):
@@ -63,3 +68,27 @@ def test_refusals(files, file, old, new, words):
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ValueError, match=words):
         ix.traffic.read_gmns(files / "link.csv", files / "node.csv", files / "demand.csv")
+
+
+def test_a_zone_is_one_node(files):
+    """Several nodes of a zone are told; a centroid among them is the one."""
+    nodes = files / "node.csv"
+    for old, new, words in (
+        ("20,1,0,,", "20,1,0,2,", r"line 2: expected a zone that is one node(.|\n)*for 2"),
+        ("30,2,0,2", "30,2,0,9", r"for 2, got \[\]"),
+        ("30,2,0,2", "10,2,0,2", r"node\.csv, line 4: expected a node that has not stood before"),
+    ):
+        nodes.write_text(NODES.replace("30,2,0,2,centroid", "30,2,0,2,").replace(old, new, 1))
+        with pytest.raises(ValueError, match=words):
+            ix.traffic.read_gmns(files / "link.csv", nodes, files / "demand.csv")
+    nodes.write_text(NODES.replace("20,1,0,,", "20,1,0,2,"))
+    _, demand = ix.traffic.read_gmns(files / "link.csv", nodes, files / "demand.csv")
+    np.testing.assert_array_equal(demand.pairs, [[0, 1]])
+
+
+def test_names_that_are_no_numbers_stand_in_their_order(files):
+    (files / "link.csv").write_text(
+        "from_node_id,to_node_id,capacity,length,free_speed\nwork,home,1,1,1\nshop,10,1,1,1\n"
+    )
+    network, _ = ix.traffic.read_gmns(files / "link.csv")
+    assert network.node_names.tolist() == ["10", "home", "shop", "work"]

@@ -48,6 +48,7 @@ def read(tmp_path):
         " \t1     \t2 \t100.0 \t 3.0 \t  5.0 \t0.15 \t4.0 \t0.0 \t2.0 \t1 \t; \n",
         "1 2 100 3 5 0.15 4 0 2 1 ;\n",
         ROW + "\t\t\t\t\t\n\n",
+        "\t1 2 100 3 5 0.15 4 0 2 1\t;\n",
     ],
 )
 def test_rows_as_files_have_them(read, rows):
@@ -70,6 +71,23 @@ def test_trips_as_files_have_them(read):
     np.testing.assert_array_equal(demand.trips, [10, 5])
     assert demand.within_zones == 7
     assert network.name_of_link(1) == "2 (2-3)"
+
+
+def test_trips_on_the_line_of_their_origin(read, tmp_path):
+    read(ROW)
+    (tmp_path / "trips").write_text(
+        "<END OF METADATA>\nOrigin 1 2 : 50; 3 : 40;\nOrigin 2\n1 : 5;\n"
+    )
+    _, demand = ix.traffic.read_tntp(tmp_path / "net", tmp_path / "trips")
+    np.testing.assert_array_equal(demand.trips, [50, 40, 5])
+
+
+def test_columns_that_play_no_part_may_hold_anything(read):
+    row = "\t1\t2\t100\tNA\t5\t0.15\t4\tinf\tNA\t1\t;\n"
+    network, _ = read(row)
+    assert network.fixed_cost[0] == 0
+    with pytest.raises(ValueError, match="line 9: expected a number for toll"):
+        read(row, toll_weight=1.0)
 
 
 def test_zones_that_no_path_passes(read):
