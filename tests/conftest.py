@@ -9,7 +9,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Of the 65,530 memory maps that Linux gives a process. The package bounds what its own programs
 # hold; hundreds of tests compile as many of their own, which JAX keeps.
-_MAPS = 20_000
+_MAPS = 35_000
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -52,6 +52,7 @@ def _told(*_):
     pass
 
 
+@pytest.mark.slow
 def test_tolls_of_a_network_are_written_as_its_file_names_them():
     network, demand = ix.traffic.generate_city(4, zones=5, load=2.0)
     options = network_tolls.TollOptions(toll_links=("6-7", "1"), steps=30)

@@ -135,6 +135,7 @@ def test_capacities_are_designed():
         ix.traffic.RoutingGame(network, demand, paths, widened_links=[3])
 
 
+@pytest.mark.slow
 def test_a_wider_road_may_do_harm():
     """Braess: capacity on the bridge adds to everybody's time; tolls and capacity act together."""
     network = ix.traffic.Network(

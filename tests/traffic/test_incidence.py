@@ -71,6 +71,7 @@ def test_the_form_follows_the_size():
     assert isinstance(incidence_of(10_000, paths), SparseIncidence)
 
 
+@pytest.mark.slow
 def test_designs_and_derivatives_do_not_depend_on_the_form(monkeypatch):
     """Second-best tolls by both, and the hypergradient against differences."""
     network, demand = ix.traffic.sioux_falls()

@@ -60,6 +60,7 @@ def test_no_walk_passes_a_zone():
     np.testing.assert_allclose(flows, [1, 6, 0, 0, 6], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_sioux_falls_tolls_and_their_derivative():
     network, demand = ix.traffic.sioux_falls()
     game = ix.traffic.MarkovianGame(

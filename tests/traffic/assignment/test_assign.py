@@ -98,6 +98,7 @@ def test_no_path_passes_a_zone():
         ix.traffic.assign(closed.network, _demand((1, 1, 3)))
 
 
+@pytest.mark.slow
 def test_against_a_convex_program_on_random_networks():
     """The sum of integrals of costs is the least that scipy finds over path flows."""
     from scipy.optimize import minimize  # noqa: PLC0415
