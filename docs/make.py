@@ -39,12 +39,12 @@ MODULES = {
     "incentax.experiments": incentax.experiments,
     "incentax.graphs": ix.graphs,
     "incentax.noise": ix.noise,
-    "incentax.plots": incentax.plots,
     "incentax.problems": ix.problems,
     "incentax.problems.bank": ix.problems.bank,
     "incentax.schedules": ix.schedules,
     "incentax.smoothing": ix.smoothing,
     "incentax.traffic": ix.traffic,
+    "incentax.plots": incentax.plots,
 }
 
 

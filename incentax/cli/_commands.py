@@ -202,7 +202,7 @@ def _network(
     if city is not None:
         if net is not None or trips is not None or nodes is not None:
             raise ValueError("`--city` stands in place of files, got both")
-        return traffic.generate_city(city, zones=max(2, city * city // 4))
+        return traffic.generate_city(city, zones=min(city * city, 100))
     if net is None or trips is None:
         raise ValueError("`incentax tolls` needs --net and --trips, or --city")
     if net.suffix == ".csv":

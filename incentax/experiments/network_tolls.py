@@ -18,7 +18,9 @@ from ..problems import network_tolls
 from ._protocol import Report, Table
 
 # Rounds of design, between which paths are added that tolls made attractive; links of a table.
-_ROUNDS, _SHOWN = 2, 20
+_ROUNDS, _SHOWN = 4, 20
+# Share of trips with a better path outside of the set beyond which a design is none.
+_MISSING = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TollOptions:
     eta: float = 1.0
     """Dispersion of route choice, in the same unit."""
     steps: int = 200
-    """Steps of the designer at most."""
+    """Steps of the designer at most, on each set of paths."""
 
 
 class Outcome(NamedTuple):
@@ -85,7 +87,7 @@ def run(
         costs[links] += np.asarray(theta)
         grown, missing = traffic.grow_paths(network, demand, paths, costs)
         rounds.append({"paths": paths.number_of_paths, "share_with_a_better_path": missing})
-        if missing == 0 or len(rounds) == _ROUNDS:
+        if missing < _MISSING / 10 or len(rounds) == _ROUNDS:
             break
         paths = grown
     report("certificate", 0.9)
@@ -114,7 +116,7 @@ def run(
         },
         "revenue": float(np.nansum(tolls * flows)),
         "certificate": certificate.as_dict(),
-        "result": _result(found, certificate),
+        "result": _result(found, certificate, missing),
         "steps": len(history),
         "seconds": time.perf_counter() - clock,
     }
@@ -125,8 +127,13 @@ def _settled(game: traffic.RoutingGame, theta: Any, found: DesignSolution) -> An
     return traffic.logit_equilibrium(game, theta, found.x).x
 
 
-def _result(found: DesignSolution, certificate: Certificate) -> str:
+def _result(found: DesignSolution, certificate: Certificate, missing: float) -> str:
     """In words, "successful" where nothing is to be said."""
+    if missing > _MISSING:
+        return (
+            f"{100 * missing:.1f} % of all trips have a better path under these tolls than any in "
+            "the set: totals with tolls are not to be trusted; try a smaller --eta or --max-toll"
+        )
     if found.result == RESULTS.successful:
         return "successful"
     return f"{in_words(ENDINGS, found.ending)}: {certificate.verdict}"
@@ -258,6 +265,12 @@ def words(outcome: Outcome) -> list[str]:
     """The verdict, and what was left out."""
     summary = outcome.summary
     said = [summary["certificate"]["verdict"]]
+    certain = summary["deterministic"]
+    if certain["with_tolls"] > certain["without_tolls"]:
+        said.append(
+            "Were route choice deterministic, these tolls would make total travel time worse: they "
+            "are for drivers whose choices spread by `--eta`, which has to fit the unit of time."
+        )
     if summary["trips_within_zones"]:
         said.append(
             f"{summary['trips_within_zones']:,.1f} trips stay in their zone and are on no link."

@@ -65,6 +65,8 @@ def logit_equilibrium(
         True
     """
     rule = "`logit_equilibrium(game)` needs"
+    if not hasattr(game, "simplex"):
+        raise TypeError(f"{rule} a `RoutingGame`, got {type(game).__name__}")
     if game.costs.staying is not None:
         raise ValueError(f"{rule} a demand that is not elastic: take `ix.solve_equilibrium`")
     eta = require(game.eta, game.eta > 0, f"{rule} eta > 0", game.eta)

@@ -7,7 +7,6 @@ from jaxtyping import Array, Float
 
 from ..equilibrium import solve_equilibrium
 from ..games import Game
-from ..sets import Simplex
 from ._routing import RoutingGame
 
 
@@ -45,8 +44,12 @@ def system_optimum(game: RoutingGame, *, max_steps: int = 3000) -> SystemOptimum
         >>> bool(ix.traffic.system_optimum(game).relative_gap < 1e-4)
         True
     """
-    simplex = game.strategy_set
-    assert isinstance(simplex, Simplex)
+    if not isinstance(game, RoutingGame) or game.costs.staying is not None:
+        raise ValueError(
+            "`system_optimum(game)` needs a `RoutingGame` without elastic demand: the optimum of "
+            f"others is not one of time alone, got {type(game).__name__}"
+        )
+    simplex = game.simplex
     costs = _MarginalCosts(game)
     x = solve_equilibrium(Game(costs, simplex), None, max_steps=max_steps, throw=False).x
     value = costs(None, x) * game.flows.trips.astype(x.dtype)

@@ -94,6 +94,10 @@ def test_what_is_refused():
     )
     with pytest.raises(ValueError, match="not elastic"):
         ix.traffic.logit_equilibrium(elastic, jnp.zeros(2))
+    with pytest.raises(ValueError, match="without elastic demand"):
+        ix.traffic.system_optimum(elastic)
+    with pytest.raises(TypeError, match="needs a `RoutingGame`, got Game"):
+        ix.traffic.logit_equilibrium(ix.Game(lambda t, x: x, ix.Reals((2,))), jnp.zeros(2))
     plain = ix.traffic.RoutingGame(_two_roads(), demand, paths)
     with pytest.raises(ValueError, match="eta > 0"):
         ix.traffic.logit_equilibrium(plain, jnp.zeros(2))

@@ -16,7 +16,7 @@ def generate_paths(
     network: Network,
     demand: Demand,
     *,
-    at: Sequence[Objective] = ("user", "system"),
+    at: Objective | Sequence[Objective] = ("user", "system"),
     tolls: Tolls = None,
     tolerance: float = 1e-6,
     gap: float = 1e-12,
@@ -46,6 +46,7 @@ def generate_paths(
         >>> ix.traffic.generate_paths(network, demand).number_of_paths
         942
     """
+    at = (at,) if isinstance(at, str) else at
     if not at:
         raise ValueError('`generate_paths(at=...)` needs "user", "system" or both, got neither')
     sets, found = [], None

@@ -72,6 +72,11 @@ def read_tntp(
     _complete(net, metadata, "NUMBER OF LINKS", len(links))
     names = sorted({int(str(end)) for row in links for end in (row.tail, row.head)})
     stated = _stated(metadata, "NUMBER OF NODES")
+    if stated is not None and len(names) > stated:
+        raise ValueError(
+            f"{net}: expected {stated} nodes, as its <NUMBER OF NODES> says, got {len(names)}, the "
+            f"last {names[-1]}"
+        )
     numbered = not names or (stated is not None and names[-1] <= stated and names[0] >= 1)
     if numbered and stated is not None:
         names = list(range(1, stated + 1))

@@ -32,7 +32,7 @@ def test_sioux_falls_at_equilibrium_and_optimum():
     network, demand = ix.traffic.sioux_falls()
     both = ix.traffic.generate_paths(network, demand)
     assert both.number_of_paths == 942
-    user = ix.traffic.generate_paths(network, demand, at=["user"])
+    user = ix.traffic.generate_paths(network, demand, at="user")
     system = ix.traffic.generate_paths(network, demand, at=["system"])
     assert ix.traffic.join_paths(user, system).number_of_paths == 942
     # The equilibrium on these paths is that of the network.

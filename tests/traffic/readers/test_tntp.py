@@ -132,6 +132,7 @@ def test_parallel_links_are_kept(read):
         (ROW.replace("\t0.15\t", "\t\t"), "2 : 1;", {}, r"for b, got an empty column"),
         ("\t1\t2\t100\n", "2 : 1;", {}, r"line 9: expected 7 columns or more"),
         (ROW, "2 : 1;", {"heading": {"links": 5}}, r"expected 5 rows(.|\n)*got 1(.|\n)*cut"),
+        (ROW, "2 : 1;", {"heading": {"nodes": 1}}, "expected 1 nodes(.|\\n)*got 2, the last 2"),
         (ROW, "2 : 1;", {"heading": {"zones": 9}}, r"trips, line 1: expected 9 zones"),
         (ROW, "2 : 1;", {"total": 70}, r"expected 70 trips in all(.|\n)*got 1"),
         (ROW, "9 : 1;", {}, r"trips, line 6: expected a node of the network(.|\n)*got 9"),
