@@ -88,7 +88,7 @@ def run(
     scheme, steps = scheme or picked.scheme, picked.steps if steps is None else steps
     _require_counts({"--steps": steps, "--seeds": seeds, "--starts": starts})
     ready_problem.scheme_named(picked.instance, scheme)
-    folder = folder_for(out or Path("results") / picked.folder, picked, force)
+    folder = folder_for(out or Path("results") / picked.folder, picked.name, force)
     plots.new_figure(1, 1)  # a missing extra is told before the work, not after it
     console().print(f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps.")
     with progress() as report:
@@ -141,6 +141,7 @@ def tolls(
     distance_weight: float = 0.0,
     options: Annotated[network_tolls.TollOptions, Parameter(name="*")] = _TOLLS,
     out: Path = Path("results/tolls"),
+    force: bool = False,
 ) -> int:
     """Second-best tolls on any road network: tolls.csv, tolls.geojson, a map and a report.
 
@@ -160,9 +161,12 @@ def tolls(
         The same for its column length.
     out
         Folder of the results.
+    force
+        Replace results of another network.
     """
     network, demand = _network(net, trips, nodes, city, (toll_weight, distance_weight))
-    folder = writable_folder(out)
+    name = f"tolls on {net or f'a city of {city} by {city} crossings'}"
+    folder = folder_for(out, name, force)
     plots.new_figure(1, 1)
     needed = traffic.memory_of_assignment(network, demand)
     console().print(
@@ -177,7 +181,7 @@ def tolls(
     drawn = network_tolls.as_geojson(outcome)
     if drawn is not None:
         write_text(folder / "tolls.geojson", drawn)
-    summary = outcome.summary | {"environment": environment()}
+    summary = {"name": name, **outcome.summary, "environment": environment()}
     title = f"Tolls on {outcome.summary['tolled_links']} of {network.number_of_links} links"
     write_text(
         folder / "report.html", page(title, words, shown_tables, folder / "figure.png", summary)

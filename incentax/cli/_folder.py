@@ -9,10 +9,9 @@ import jax
 import numpy as np
 
 from .._files import writable_folder
-from ._chosen import Chosen
 
 
-def folder_for(path: Path, picked: Chosen, force: bool) -> Path:
+def folder_for(path: Path, name: str, force: bool) -> Path:
     """The folder, made if missing; `ValueError` where it holds another problem's results."""
     result = path / "result.json"
     if result.is_file() and not force:
@@ -20,7 +19,7 @@ def folder_for(path: Path, picked: Chosen, force: bool) -> Path:
             there = json.loads(result.read_text()).get("name")
         except (json.JSONDecodeError, AttributeError):
             there = "something else"
-        if there != picked.name:
+        if there != name:
             raise ValueError(
                 f"`--out` needs a folder without another problem's results, got {path}, which "
                 f"holds those of {there}: choose another one, or replace them with --force"

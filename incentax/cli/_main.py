@@ -1,14 +1,18 @@
 """Entry point of the command `incentax`."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 import jax
 
 from .._cache import enable_cache
 
-# Of a process that an interrupt has ended.
-_INTERRUPTED = 130
+# Of a process that an interrupt has ended; seconds in which Python should hear of one.
+_INTERRUPTED, _PATIENCE = 130, 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,4 +56,28 @@ def _told(sentence: str, status: int) -> int:
 
 def entry() -> None:
     """What the installed command calls."""
+    _answer_interrupts()
     sys.exit(main())
+
+
+def _answer_interrupts() -> None:
+    """A compiled program runs on until it is done, and Python hears of Ctrl-C only then: where it
+    has not after some seconds, the process ends with a sentence all the same."""
+    heard = threading.Event()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.set()
+        signal.default_int_handler(number, frame)
+
+    def watch() -> None:
+        while os.read(reader, 1)[0] != signal.SIGINT:
+            pass
+        if not heard.wait(_PATIENCE):
+            os.write(2, b"incentax: interrupted within a compiled program; nothing was written\n")
+            os._exit(_INTERRUPTED)
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    signal.signal(signal.SIGINT, hear)
+    threading.Thread(target=watch, daemon=True).start()

@@ -70,7 +70,7 @@ def run(
     report("system optimum", 0.1)
     system = traffic.assign(network, demand, objective="system", gap=1e-8)
     report("paths", 0.2)
-    paths, theta = traffic.generate_paths(network, demand), jnp.zeros(len(links))
+    paths, theta = traffic.generate_paths(network, demand, start=user), jnp.zeros(len(links))
     rounds: list[dict[str, Any]] = []
     history: list[float] = []
     while True:

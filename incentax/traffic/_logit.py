@@ -1,8 +1,6 @@
 """Logit equilibrium by Newton's method in link flows."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int
@@ -10,10 +8,8 @@ from jaxtyping import Array, Float, Int
 from .._checks import as_float, require
 from .._compile import compiled
 from ..equilibrium import natural_residual
-from ._link_newton import AbstractLoading, newton_in_link_flows
-
-if TYPE_CHECKING:
-    from ._routing import RoutingGame
+from ._logit_loading import logit_shares
+from ._routing import RoutingGame
 
 
 class LogitEquilibrium(eqx.Module):
@@ -30,7 +26,7 @@ class LogitEquilibrium(eqx.Module):
 
 
 def logit_equilibrium(
-    game: "RoutingGame",
+    game: RoutingGame,
     theta: Float[Array, " tolled"],
     x0: Float[Array, " paths"] | None = None,
     *,
@@ -53,8 +49,8 @@ def logit_equilibrium(
     - `tol`: on the imbalance of flows, relative to the largest flow.
     - `max_steps`: bound on Newton steps; read `residual` to see what was reached.
 
-    **Raises** `ValueError` for `eta = 0` and for elastic demand, which [`solve_equilibrium`][]
-    solves.
+    **Raises** `TypeError` for another game; `ValueError` for `eta = 0` and for elastic demand,
+    which [`solve_equilibrium`][] solves.
 
     !!! example
 
@@ -65,7 +61,7 @@ def logit_equilibrium(
         True
     """
     rule = "`logit_equilibrium(game)` needs"
-    if not hasattr(game, "simplex"):
+    if not isinstance(game, RoutingGame):
         raise TypeError(f"{rule} a `RoutingGame`, got {type(game).__name__}")
     if game.costs.staying is not None:
         raise ValueError(f"{rule} a demand that is not elastic: take `ix.solve_equilibrium`")
@@ -77,44 +73,7 @@ def logit_equilibrium(
 
 @partial(compiled, lasting=True)
 def _solved(
-    game: "RoutingGame", theta: Array, start: Array, tol: float, *, max_steps: int
+    game: RoutingGame, theta: Array, start: Array, tol: float, *, max_steps: int
 ) -> LogitEquilibrium:
     x, steps = logit_shares(game, theta, start, tol, max_steps)
     return LogitEquilibrium(x, natural_residual(game, theta, x), steps)
-
-
-def logit_shares(
-    game: "RoutingGame", theta: Array, start: Array, tol: Array | float, max_steps: int
-) -> tuple[Float[Array, " paths"], Int[Array, ""]]:
-    """Path proportions at the logit equilibrium, without checks; and the steps taken."""
-    loading = _Loading(game, theta, start)
-    _, x, steps = newton_in_link_flows(loading, game.link_flows(start), tol, max_steps)
-    return x, steps
-
-
-class _Loading(AbstractLoading):
-    """What drivers make of the costs at link flows; see [`AbstractLoading`][]."""
-
-    def __init__(self, game: "RoutingGame", theta: Array, start: Array):
-        self.game, self.theta, self.start = game, theta, start
-        self.eta = game.eta.astype(start.dtype)
-        self.trips = game.flows.trips.astype(start.dtype)
-
-    def link_times(self, flows: Array) -> Array:
-        return self.game.link_times(flows, self.theta)
-
-    def imbalance(self, flows: Array) -> tuple[Array, Array]:
-        costs = self.game.costs(self.theta, self.start, flows)
-        x = self.game.simplex.normalise_log(-costs / self.eta)[0]
-        return x, self.game.link_flows(x) - flows
-
-    def response(self, flows: Array, with_them: Array) -> Callable[[Array], Array]:
-        x = with_them
-        blocks, incidence = self.game.simplex.blocks, self.game.flows.incidence
-
-        def respond(rise: Array) -> Array:
-            felt = incidence.along_paths(rise)
-            mean = blocks.transpose(blocks(x * felt))
-            return incidence.over_links(self.trips * x * (felt - mean)) / self.eta
-
-        return respond

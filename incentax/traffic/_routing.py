@@ -13,7 +13,7 @@ from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalRespo
 from ..sets import Simplex
 from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
 from ._links import LinkIncentives, LinkTimes
-from ._logit import logit_shares
+from ._logit_loading import logit_shares
 from ._network import Demand, Network
 from ._paths import PathSet
 

@@ -1,8 +1,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -94,6 +96,7 @@ def test_tolls_of_a_network_from_files(folder, tmp_path, capsys):
         ([f"--net={tmp_path / 'nowhere'}", files[1]], "No such file"),
         ([*files, "--city", "3"], "in place of files"),
         ([*files, "--toll-links", "7"], r"rows in 1..3, or ends as in 1-2, got 7"),
+        (["--city", "3"], "without another problem's results"),
     ):
         assert main(["tolls", *arguments, "--out", str(folder)]) == 2
         assert words in capsys.readouterr().err
@@ -289,6 +292,27 @@ def test_a_file_that_has_no_such_problem(tmp_path, capsys):
     assert "in broken" in told
     assert "_chosen" not in told
     assert told.splitlines()[-1].endswith("own.py raised ZeroDivisionError: division by zero")
+
+
+def test_an_interrupt_within_a_compiled_program_ends_in_a_sentence():
+    """Python hears of it only when the program is done."""
+    program = (
+        "import sys, jax; from incentax.cli import _main; _main._PATIENCE = 1.0;"
+        "_main.main = lambda: jax.jit(lambda: jax.lax.while_loop("
+        "lambda i: i < 2**30, lambda i: jax.lax.fori_loop(0, 2**20, lambda k, a: a ^ k, i) % 7, 0"
+        "))().block_until_ready() if print('on', flush=True) is None else 0; _main.entry()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "on\n"
+        time.sleep(2)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "interrupted within a compiled program; nothing was written" in told
+    assert "Traceback" not in told
 
 
 def test_an_interrupt_while_compiling_ends_in_a_sentence(folder, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.design.accurate._pieces import _least_quadratic
+from incentax.design.accurate._pieces import _is_behind, _least_quadratic, _PACE
 
 KINDS = {"A": "multicommodity tolls", "B": "capacities", "C": "inverse problem", "D": "kink"}
 BANK = {
@@ -88,3 +88,15 @@ def test_a_quadratic_step_does_not_depend_on_the_units_of_the_objective():
         other, borne = _least_quadratic(unit * gradient, unit * hessian, rows, rooms)
         np.testing.assert_allclose(other, step, rtol=1e-7)
         np.testing.assert_allclose(borne, unit * weights, rtol=1e-7)
+
+
+def test_a_walk_gives_up_only_where_its_pace_does_not_reach_the_other():
+    """From 2 downwards by 0.01 a step, beside one that stands at 1."""
+    rows = [(2 - 0.01 * k, 1.0, 1.0) for k in range(_PACE + 1)]
+    here = rows[-1][0]
+    needed = round((here - 1) / 0.01)
+    assert not _is_behind(rows, len(rows) + needed + 1, 1.0)
+    assert _is_behind(rows, len(rows) + needed - 1, 1.0)
+    assert not _is_behind(rows[:-1], len(rows), 1.0)  # too few to tell a pace
+    assert not _is_behind(rows, len(rows), np.inf)
+    assert not _is_behind(rows, len(rows), here + 0.1)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, get_args, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ Objective = Literal["user", "system"]
 Tolls = ArrayLike | Mapping[int, float] | None
 
 
+@dataclass(frozen=True, eq=False)
 class Assignment:
     """Answer of [`assign`][]; prints as a table.
 
@@ -28,18 +30,24 @@ class Assignment:
     - `marginal_cost_tolls`: `v t'(v)`, under which the system optimum is an equilibrium.
     - `history`: relative gap after every iteration.
     - `reached`: whether the gap that was asked for was reached.
+    - `bushes`: where `assign(start=...)` goes on from.
     """
 
-    def __init__(self, network: Network, demand: Demand, objective: Objective, **found: Any):
-        self.network, self.demand, self.objective = network, demand, objective
-        self.flows: Float[np.ndarray, " links"] = found["flows"]
-        self.costs: Float[np.ndarray, " links"] = found["costs"]
-        self.relative_gap: float = found["history"][-1]
-        self.average_excess_cost: float = found["excess"] / float(np.sum(demand.trips))
-        self.history = np.asarray(found["history"])
-        self.reached: bool = found["reached"]
-        self.tolls: Float[np.ndarray, " links"] = found["tolls"]
-        self._bushes = found["bushes"]
+    network: Network
+    demand: Demand
+    objective: Objective
+    tolls: Float[np.ndarray, " links"]
+    flows: Float[np.ndarray, " links"]
+    costs: Float[np.ndarray, " links"]
+    history: Float[np.ndarray, " iterations"]
+    average_excess_cost: float
+    reached: bool
+    bushes: Any = field(repr=False)
+
+    @property
+    def relative_gap(self) -> float:
+        """The last of the history."""
+        return float(self.history[-1])
 
     @property
     def total_travel_time(self) -> float:
@@ -142,12 +150,12 @@ def assign(
         network,
         demand,
         objective,
+        tolls=charged,
         flows=traffic.flow,
         costs=traffic.cost,
-        history=history,
-        excess=excess,
+        history=np.asarray(history),
+        average_excess_cost=excess / float(trips.number.sum()),
         reached=reached,
-        tolls=charged,
         bushes=bushes,
     )
 
@@ -313,7 +321,7 @@ def _bushes_of(start: Assignment, network: Network, demand: Demand) -> Any:
             "`assign(start=...)` needs an assignment of the same links and the same demand, got "
             "one of others"
         )
-    return type(start._bushes)(*(np.copy(part) for part in start._bushes))
+    return type(start.bushes)(*(np.copy(part) for part in start.bushes))
 
 
 def require_memory(owner: str, needed: int, what: str) -> None:

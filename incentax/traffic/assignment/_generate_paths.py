@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 from ..._checks import require_count, require_one_of, require_positive, warn
 from .._network import Demand, Network
 from .._paths import PathSet
-from ._assign import assign, compiled_kernels, Objective, Pairs, Tolls
+from ._assign import assign, Assignment, compiled_kernels, Objective, Pairs, Tolls
 
 
 def generate_paths(
@@ -21,6 +21,7 @@ def generate_paths(
     tolerance: float = 1e-6,
     gap: float = 1e-12,
     most: int = 1000,
+    start: Assignment | None = None,
 ) -> PathSet:
     """The paths that are used at user equilibrium and at the system optimum.
 
@@ -36,6 +37,7 @@ def generate_paths(
     - `tolerance`: `>= 0`, relative.
     - `gap`: to which the equilibria are found; far below `tolerance`, or paths are missed.
     - `most`: paths a pair, at each of the two.
+    - `start`: an assignment to begin from, see [`assign`][].
 
     **Raises** what [`assign`][] raises. Warns where a pair has more than `most` paths.
 
@@ -49,7 +51,7 @@ def generate_paths(
     at = (at,) if isinstance(at, str) else at
     if not at:
         raise ValueError('`generate_paths(at=...)` needs "user", "system" or both, got neither')
-    sets, found = [], None
+    sets, found = [], start
     for objective in at:
         require_one_of("generate_paths", "at", objective, get_args(Objective))
         charged = tolls if objective == "user" else None

@@ -1,9 +1,12 @@
 """Assignment against published and closed-form equilibria."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import incentax as ix
+from incentax.traffic.assignment import _assign
 
 from ..files import stored
 
@@ -223,3 +226,29 @@ def test_progress_and_words(capsys):
     assert [row[1] for row in seen] == list(found.history)
     for word in ("total travel time", "relative gap", "average excess cost", "Beckmann"):
         assert word in str(found)
+
+
+def test_link_costs_are_the_same_wherever_they_are_computed():
+    """In games, in assignments and in their compiled part; empty links and any power included."""
+    rng, links = np.random.default_rng(0), 60
+    power = np.resize([0, 0.5, 1, 2.5, 4, 16], links)
+    network = ix.traffic.Network(
+        np.zeros(links, int), np.ones(links, int), rng.uniform(0.5, 2, links),
+        rng.uniform(0, 3, links), rng.uniform(0, 1, links), power, 2, fixed_cost=rng.uniform(0, 1, links),
+    )  # fmt: skip
+    flows = np.where(np.arange(links) % 5 == 0, 0, rng.uniform(0, 3, links))
+    times = ix.traffic.RoutingGame(
+        network, _demand((0, 1, 1)), ix.traffic.k_shortest_paths(network, _demand((0, 1, 1)), 1)
+    ).link_times
+    by_game, slopes = jax.jvp(times, (jnp.asarray(flows),), (jnp.ones(links),))
+    kernels = _assign.compiled_kernels()
+    traffic = kernels.Traffic(
+        kernels.graph_of(network), _assign._costs(network, np.zeros(links), "user"),
+        flows.copy(), np.zeros(links), np.zeros(links),
+    )  # fmt: skip
+    kernels.update_costs(traffic)
+    np.testing.assert_allclose(traffic.cost, by_game, rtol=1e-12)
+    np.testing.assert_allclose(_assign._time(network, flows), by_game, rtol=1e-12)
+    # At rest a power below 1 has no finite slope.
+    finite = (flows > 0) | (network.power >= 1) | (network.power == 0)
+    np.testing.assert_allclose(traffic.slope[finite], np.asarray(slopes)[finite], rtol=1e-12)

@@ -7,6 +7,7 @@ from ._bushes import (
     sweep as sweep,
     Traffic as Traffic,
     Trips as Trips,
+    update_costs as update_costs,
 )
 from ._enumerate import cheap_paths as cheap_paths
 from ._k_shortest import k_shortest as k_shortest

@@ -82,17 +82,16 @@ def link_cost(costs, link, flow):
     load = flow / costs.capacity[link]
     if time == 0.0 or power == 0.0:
         return costs.time[link] + time + costs.fixed[link], 0.0
-    if power < 1.0:
-        load = max(load, 1e-9)
-    if load <= 0.0:
+    if load <= 0.0 and power >= 1.0:
         slope = time / costs.capacity[link] if power == 1.0 else 0.0
         return costs.time[link] + costs.fixed[link], slope
     if power == 4.0:
         below = load * load * load
     else:
-        below = load ** (power - 1.0)
+        below = max(load, 1e-9) ** (power - 1.0)
     slope = time * power * below / costs.capacity[link]
-    return costs.time[link] + time * below * load + costs.fixed[link], slope
+    congestion = below * load if load >= 1e-9 else load**power
+    return costs.time[link] + time * congestion + costs.fixed[link], slope
 
 
 @jit
