@@ -309,7 +309,10 @@ def test_an_interrupt_within_a_compiled_program_ends_in_a_sentence():
         assert running.stdout.readline() == "on\n"
         time.sleep(2)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=30)
+        try:
+            _, told = running.communicate(timeout=30)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert "interrupted within a compiled program; nothing was written" in told
     assert "Traceback" not in told

@@ -234,7 +234,8 @@ def test_link_costs_are_the_same_wherever_they_are_computed():
     power = np.resize([0, 0.5, 1, 2.5, 4, 16], links)
     network = ix.traffic.Network(
         np.zeros(links, int), np.ones(links, int), rng.uniform(0.5, 2, links),
-        rng.uniform(0, 3, links), rng.uniform(0, 1, links), power, 2, fixed_cost=rng.uniform(0, 1, links),
+        rng.uniform(0, 3, links), rng.uniform(0, 1, links), power, 2,
+        fixed_cost=rng.uniform(0, 1, links),
     )  # fmt: skip
     flows = np.where(np.arange(links) % 5 == 0, 0, rng.uniform(0, 3, links))
     times = ix.traffic.RoutingGame(
