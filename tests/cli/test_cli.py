@@ -69,7 +69,6 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
     ]
 
 
-@pytest.mark.slow
 def test_tolls_of_a_network_from_files(folder, tmp_path, capsys):
     """Two roads to town: the toll on the short one leads some to the long one."""
     (tmp_path / "net.tntp").write_text(
@@ -102,6 +101,7 @@ def test_tolls_of_a_network_from_files(folder, tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_path_a_pair_and_an_uneven_number_of_steps(folder):
     assert (
         main(["run", "sioux-falls", "--out", str(folder), "--set", "paths=1", "--steps", "45"]) == 0
