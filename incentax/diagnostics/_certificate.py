@@ -153,7 +153,8 @@ class Certificate(eqx.Module):
     def monotone(self) -> bool:
         """Whether nothing speaks against it; an estimate."""
         rounding = max(1e-8, 100 * float(jnp.finfo(self.lipschitz.dtype).eps))
-        return bool(self.strong_monotonicity >= -rounding * jnp.maximum(1, self.lipschitz))
+        least, largest = map(np.asarray, (self.strong_monotonicity, self.lipschitz))
+        return bool(least >= -rounding * np.maximum(1, largest))
 
     def as_dict(self) -> dict[str, float | str]:
         """Every figure by its name, the ending and the verdict, for a file."""
@@ -215,7 +216,7 @@ def certify(
     key = jax.random.key(0) if key is None else key
     game = problem.game
     # Where the set does not say the shape of x, the given one does.
-    centre = jnp.broadcast_to(game.strategies(theta).centre(), x.shape).astype(x.dtype)
+    centre = _centre(game, theta, x) if given else x
     found = solve_equilibrium(game, theta, centre, throw=False)
     if given:
         # From the given strategy too: of several equilibria it is that one which is certified.
@@ -228,8 +229,9 @@ def certify(
     entropic = known_entropic(game)
     known = not is_inside(problem, theta, given_x, key)
     proving = known and is_judgeable(problem, theta, found.x, entropic)
+    differences = _differences(problem, theta, found.x, key)
     certificate = _certify(
-        problem, theta, given_x, found, key, probing=None if proving else (entropic,)
+        problem, theta, given_x, found, differences, key, probing=None if proving else (entropic,)
     )
     if proving:
         certificate = _proved(certificate, problem, theta, found.x)
@@ -251,19 +253,63 @@ def certify(
 
 
 @compiled
+def _centre(game: AbstractGame, theta: PyTree, like: Array) -> Array:
+    return jnp.broadcast_to(game.strategies(theta).centre(), like.shape).astype(like.dtype)
+
+
+def _differences(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray
+) -> tuple[Array, Array]:
+    """How far points to both sides of `theta` lie apart, and the objective at them, solved anew."""
+    points, apart = _around(problem, theta, key)
+
+    def value(point: PyTree) -> Array:
+        again = solve_equilibrium(problem.game, point, x, tol=1e-11, throw=False)
+        return _objective(problem, point, again.x)
+
+    if is_inside(problem, points, x):
+        return apart, jax.lax.map(value, points).reshape(2, _DIRECTIONS)
+    # One after another by the program that found `x`: there is none to compile for them.
+    leaves, structure = jax.tree.flatten(points)
+    values = [value(structure.unflatten(one)) for one in zip(*map(np.asarray, leaves))]
+    return apart, jnp.asarray(np.reshape(values, (2, _DIRECTIONS)))
+
+
+_objective = compiled(lambda problem, theta, x: problem.objective(theta, x))
+
+
+@compiled
+def _around(problem: DesignProblem, theta: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
+    flat, unravel = ravel_pytree(theta)
+    incentives = problem.incentive_set.constraints(theta)
+    # A box may be wide, and the objective curved all the same.
+    unit = jnp.minimum(unit_of(incentives, flat), jnp.maximum(1, jnp.max(jnp.abs(flat))))
+    key_directions = jax.random.split(key, 4)[0]
+    directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
+    length = float(jnp.finfo(flat.dtype).eps) ** (1 / 3)
+    steps = jax.vmap(lambda one: length * unit * one / jnp.linalg.norm(one))(directions)
+    points = jax.vmap(lambda step: problem.incentive_set.project(unravel(flat + step)))(
+        jnp.concatenate([steps, -steps])
+    )
+    both = jax.vmap(lambda point: ravel_pytree(point)[0])(points)
+    return points, both[:_DIRECTIONS] - both[_DIRECTIONS:]
+
+
+@compiled
 def _certify(
     problem: DesignProblem,
     theta: PyTree,
     given: Array,
     found: Equilibrium,
+    differences: tuple[Array, Array],
     key: PRNGKeyArray,
     *,
     probing: tuple[bool | None] | None,
 ) -> Certificate:
     """All but what linear programs prove; with `probing` by probes, and known to be entropic."""
     game, x = problem.game, found.x
-    key_directions, key_pairs, key_shifts, key_probes = jax.random.split(key, 4)
-    flat, unravel = ravel_pytree(theta)
+    _, key_pairs, key_shifts, key_probes = jax.random.split(key, 4)
+    flat, _ = ravel_pytree(theta)
     gradient = evaluate_hypergradient(problem, theta, x, Implicit())
     slope, _ = ravel_pytree(gradient.value)
 
@@ -271,33 +317,20 @@ def _certify(
     # At an optimum the two cancel: their sum is no measure of what rounding leaves.
     parts = jnp.abs(direct) + jnp.abs(slope - direct)
 
-    def moved(step: Array) -> Array:
-        return ravel_pytree(problem.incentive_set.project(unravel(flat + step)))[0]
-
-    def value(flat: Array) -> Array:
-        again = solve_equilibrium(game, unravel(flat), x, tol=1e-11, throw=False)
-        return problem.objective(unravel(flat), again.x)
-
-    incentives = problem.incentive_set.constraints(theta)
-    # A box may be wide, and the objective curved all the same.
-    unit = jnp.minimum(unit_of(incentives, flat), jnp.maximum(1, jnp.max(jnp.abs(flat))))
     eps = float(jnp.finfo(flat.dtype).eps)
 
-    def error(direction: Array) -> Array:
-        step = eps ** (1 / 3) * unit * direction / jnp.linalg.norm(direction)
-        up, down = moved(step), moved(-step)
-        above, below = jax.lax.map(value, jnp.stack([up, down]))
-        seen, told = above - below, slope @ (up - down)
+    def error(apart: Array, above: Array, below: Array) -> Array:
+        seen, told = above - below, slope @ apart
         # At an optimum both are nearly nothing: then what the objective changes to either side is
         # the measure, and what rounding makes of its value is no error.
         here = gradient.objective
         sides = jnp.abs(above - here) + jnp.abs(below - here)
         rounding = 100 * eps * jnp.maximum(jnp.abs(here), jnp.abs(above))
-        size = jnp.sum(jnp.abs(up - down) * parts) + sides
+        size = jnp.sum(jnp.abs(apart) * parts) + sides
         wrong = jnp.maximum(jnp.abs(seen - told) - rounding, 0)
         return wrong / jnp.where(size > 0, size, 1)
 
-    directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
+    apart, values = differences
     monotonicity, lipschitz = _constants(game, theta, x, key_pairs)
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
     shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
@@ -310,7 +343,7 @@ def _certify(
         gap=gap(game, theta, x),
         stationarity=gradient.objective if examined is None else examined.stationarity,
         gradient=tree_norm(gradient.value),
-        derivative_error=jnp.max(jax.lax.map(error, directions)),
+        derivative_error=jnp.max(jax.vmap(error)(apart, *values)),
         linear_residual=gradient.residual,
         complementarity_margin=_margin(game, theta, x),
         least_slope=gradient.objective,
@@ -341,7 +374,7 @@ def _proved(
         (
             jnp.asarray(found.stationarity, dtype),
             jax.device_put(np.asarray(found.least_slope, dtype)),
-            jnp.int32(found.degenerate),
+            np.int32(found.degenerate),
             found.ending,
         ),
     )

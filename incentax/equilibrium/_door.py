@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import as_float, is_traced, require, warn
+from .._compile import compiled
 from ..games import AbstractGame
 from ..sets import AbstractSet
 
@@ -29,36 +30,43 @@ def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTr
     """
     point = as_incentive(owner, name, point)
     point_set.check_shape(owner, name, point)
-    projected = point_set.project(point)
+    projected, finite, far = _held_against(point_set, point)
     start = name.endswith("0")
     kind = "start" if start else "point of its set"
     rule = f"`{owner}({name}=...)` needs a finite {kind}"
 
-    def checked(leaf: Array, nearest: Array) -> Array:
-        tolerance = jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
-        near = jnp.isfinite(leaf) & ((jnp.abs(leaf - nearest) <= tolerance) | start)
+    def checked(leaf: Array, nearest: Array, finite: Array, far: Array) -> Array:
+        near = finite & (start | ~far)
         return require(leaf, near, rule, {"value": leaf, "nearest point": nearest})
 
-    checked_point = jax.tree.map(checked, point, projected)
-    if not start:
+    if is_traced(finite, far):
+        checked_point = jax.tree.map(checked, point, projected, finite, far)
+    else:
+        known = jax.tree.map(np.asarray, (finite, far))
+        checked_point = jax.tree.map(checked, point, projected, *known)
+    if not start or not (is_traced(far) or any(map(np.any, jax.tree.leaves(far)))):
         return checked_point
-    far = jax.tree.map(
-        lambda leaf, nearest: (
-            jnp.abs(leaf - nearest) > jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
-        ),
-        point,
-        projected,
+    if not is_traced(far):
+        warn(f"`{owner}({name}=...)` lies outside of its set: going on from the nearest point.")
+    return jax.tree.map(
+        lambda at, bad, near: jnp.where(bad, near, at), checked_point, far, projected
     )
-    moved = [jnp.any(leaf) for leaf in jax.tree.leaves(far)]
-    if is_traced(moved) or any(map(bool, moved)):
-        if not is_traced(moved):
-            warn(
-                f"`{owner}({name}=...)` lies outside of its set: going on from the nearest point.",
-            )
-        return jax.tree.map(
-            lambda at, bad, near: jnp.where(bad, near, at), checked_point, far, projected
+
+
+@compiled
+def _held_against(point_set: AbstractSet, point: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    """The nearest point, where `point` is finite, and where it is far from it."""
+    projected = point_set.project(point)
+
+    def far(leaf: Array, nearest: Array) -> Array:
+        return ~(
+            jnp.abs(leaf - nearest) <= jnp.sqrt(jnp.finfo(leaf.dtype).eps) * (1 + jnp.abs(leaf))
         )
-    return checked_point
+
+    return projected, jax.tree.map(jnp.isfinite, point), jax.tree.map(far, point, projected)
+
+
+_centre = compiled(lambda strategies: strategies.centre())
 
 
 def strategy_at_door(
@@ -72,7 +80,7 @@ def strategy_at_door(
     if given is not None and name is not None:
         x = inside(owner, name, given, strategies)
     else:
-        x = strategies.centre()
+        x = _centre(strategies)
         if strategies.shape is None:
             x = jnp.broadcast_to(x, _shape_of_strategy(owner, name, game, theta, x))
     # Refuses an operator of another shape; play goes on in the precision of what it returns.

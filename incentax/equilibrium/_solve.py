@@ -103,7 +103,7 @@ def solve_equilibrium(
         raise TypeError(
             f"`solve_equilibrium(sensitivity=...)` needs a sensitivity, got {sensitivity!r}"
         )
-    level = None if tol is None else require_positive("solve_equilibrium", "tol", tol)
+    level = require_positive("solve_equilibrium", "tol", 1e-8 if tol is None else tol)
     max_steps = require_count("solve_equilibrium", "max_steps", max_steps)
     rule = "`solve_equilibrium(theta)` needs a finite incentive"
     theta = jax.tree.map(as_float, theta)

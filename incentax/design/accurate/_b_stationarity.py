@@ -238,7 +238,36 @@ class _Program:
         self, slack: np.ndarray, multiplier: np.ndarray, sides: np.ndarray
     ) -> tuple[np.ndarray, float, float] | None:
         """The best direction, the change of the objective along it, and the sum of its parts."""
-        import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
+        direction = None if len(sides) or len(self.least) else self._without_choice()
+        if direction is None:
+            direction = self._by_program(slack, multiplier, sides)
+        if direction is None:
+            return None
+        products = self.slope * direction
+        return direction, float(products.sum()), float(np.abs(products).sum())
+
+    def _without_choice(self) -> np.ndarray | None:
+        """Where incentives alone decide how all else moves: each goes to its better bound."""
+        p, rest = self.p, len(self.slope) - self.p
+        if len(self.equal) != rest:
+            return None
+        try:
+            moves = -np.linalg.solve(self.equal[:, p:], self.equal[:, :p])
+        except np.linalg.LinAlgError:
+            return None
+        missed = self.equal[:, :p] + self.equal[:, p:] @ moves
+        if not np.abs(missed).max(initial=0.0) <= 1e-10 * (1 + np.abs(moves).max(initial=0.0)):
+            return None
+        low, high = np.array(self.bounds[:p]).reshape(p, 2).T
+        gradient = self.slope[:p] + self.slope[p:] @ moves
+        own = np.where(gradient > 0, low, np.where(gradient < 0, high, 0.0))
+        direction = np.concatenate([own, moves @ own])
+        return direction if np.abs(direction).max(initial=0.0) <= _LONGEST else None
+
+    def _by_program(
+        self, slack: np.ndarray, multiplier: np.ndarray, sides: np.ndarray
+    ) -> np.ndarray | None:
+        import scipy.optimize  # noqa: PLC0415 (a quarter of a second, for kinks alone)
 
         equal = [self.equal, _in_rows(slack[sides > 0]), _in_rows(multiplier[sides < 0])]
         least = [self.least, _in_rows(slack[sides <= 0]), _in_rows(multiplier[sides >= 0])]
@@ -254,8 +283,7 @@ class _Program:
         if answer.x is None:
             self.failed = True  # no motion at all is always possible
             return None
-        products = self.slope * np.asarray(answer.x)
-        return np.asarray(answer.x), float(products.sum()), float(np.abs(products).sum())
+        return np.asarray(answer.x)
 
     def choose(
         self, slack: np.ndarray, multiplier: np.ndarray, none: float
@@ -264,7 +292,7 @@ class _Program:
 
         The bound is NaN where neither was found in time.
         """
-        import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
+        import scipy.optimize  # noqa: PLC0415 (a quarter of a second, for kinks alone)
 
         so: Any = scipy.optimize  # its types take numbers where arrays are meant
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
@@ -35,8 +36,12 @@ def is_judgeable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool
 
 def unknowns(problem: DesignProblem, theta: PyTree, x: Array) -> int:
     """Incentives, strategies and constraints in all."""
-    agents = problem.game.strategies(theta).constraints(x)
-    incentives = problem.incentive_set.constraints(theta)
+    agents, incentives = jax.eval_shape(
+        lambda: (
+            problem.game.strategies(theta).constraints(x),
+            problem.incentive_set.constraints(theta),
+        )
+    )
     size = incentives.lower.size + agents.lower.size
     for constraints in (agents, incentives):
         size += constraints.equality_level.size + constraints.inequality_level.size

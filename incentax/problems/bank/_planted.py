@@ -1,5 +1,7 @@
 """Problems of our own whose optimum is known in closed form."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,22 +21,26 @@ def _kinked_value(a, b):
     return np.min([(x - a) ** 2 + (t - b) ** 2 for t, x in pieces], axis=0).sum()
 
 
-def _kinked(n, seed):
-    """Wishes outside of what agents can do: optima at the kinks of `clip(theta, 0, 1)`."""
+def _wishes(n, seed):
+    """Outside of what agents can do: optima at the kinks of `clip(theta, 0, 1)`."""
     rng = np.random.default_rng(seed)
     a = np.where(rng.random(n) < 0.5, rng.uniform(-2, -0.5, n), rng.uniform(1.5, 3, n))
-    b = rng.uniform(-1, 2, n)
+    return a, rng.uniform(-1, 2, n)
+
+
+def _kinked(n, seed):
+    a, b = _wishes(n, seed)
     game = Game(lambda t, x: x - t, Box(jnp.zeros(n), 1.0))
 
     def objective(t, x):
         return ((x - jnp.asarray(a)) ** 2).sum() + ((t - jnp.asarray(b)) ** 2).sum()
 
-    return DesignProblem(game, objective, Reals((n,))), jnp.zeros(n), _kinked_value(a, b)
+    return DesignProblem(game, objective, Reals((n,))), jnp.zeros(n)
 
 
 for _n, _seed in ((5, 0), (40, 1), (100, 100)):
-    design(f"planted kinks, n = {_n}", _kinked(_n, _seed)[2])(
-        lambda n=_n, seed=_seed: _kinked(n, seed)[:2]
+    design(f"planted kinks, n = {_n}", _kinked_value(*_wishes(_n, _seed)))(
+        functools.partial(_kinked, _n, _seed)
     )
 
 
