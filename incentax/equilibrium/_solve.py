@@ -156,13 +156,13 @@ def _solve(
     theta: PyTree,
     x: Array,
     method: Newton | AbstractDynamics | None,
-    tol: Array | None,
+    tol: Array,
     *,
     max_steps: int,
     sensitivity: AbstractSensitivity,
     entropic: bool | None,
 ) -> Equilibrium:
-    still = jax.lax.stop_gradient((game, theta, x))
+    still, tol = jax.lax.stop_gradient((game, theta, x)), tol.astype(x.dtype)
     x, steps, result = find_equilibrium(*still, method, tol, max_steps=max_steps, entropic=entropic)
     residual, degenerate = _evidence(*still[:2], x)
     return Equilibrium(sensitivity.attach(game, theta, x), residual, steps, degenerate, result)

@@ -90,6 +90,13 @@ class AbstractGame(eqx.Module):
         del theta, x, tol, max_steps, entropic
         return None
 
+    def potential_diagonal(self, theta: PyTree, x: Float[Array, "*x"]) -> Float[Array, "*x"] | None:
+        """Where `weights F` is known to be the gradient of a convex function: the diagonal of
+        `∂F/∂x`, else `None`. Large sensitivity systems of such games are solved by conjugate
+        gradients, which it preconditions."""
+        del theta, x
+        return None
+
     @property
     def weights(self) -> Float[Array, "*x"] | None:
         """Weights `lambda` in which the game is known to be judged for monotonicity, an entry each

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, PyTree
 
 from .._linear import solve
@@ -23,7 +24,11 @@ class FaceSystem(eqx.Module):
 
     def __call__(self, w: Array) -> Array:
         on_face = self.face.project(w)
-        return self.complete(self.apply(self.face.scale * on_face), on_face) + w - on_face
+        return self.on_face(on_face) + w - on_face
+
+    def on_face(self, w: Array) -> Array:
+        """The system at a `w` on the face."""
+        return self.complete(self.apply(self.face.scale * w), w)
 
     def complete(self, applied: Array, w: Array) -> Array:
         """The system at a `w` on the face whose `J S w` is known."""
@@ -84,6 +89,40 @@ def solve_explicitly(system: Callable, right_side: Array) -> Array:
     columns = jax.vmap(system)(eye.reshape(-1, *right_side.shape))
     matrix = columns.reshape(eye.shape).T
     return solve(matrix, right_side.ravel()).reshape(right_side.shape)
+
+
+def solve_by_gradients(
+    system: "FaceSystem",
+    right_side: Array,
+    start: Array,
+    symmetry: tuple[Array, Array],
+    tol: float,
+    *,
+    max_iterations: int,
+    adjoint: bool,
+) -> Array:
+    """By preconditioned conjugate gradients, where `weights ∂F/∂x` is symmetric and positive
+    semidefinite; one of several solutions where there are several.
+
+    `symmetry`: the weights, equal within what the face projects, and the diagonal of `∂F/∂x`.
+    """
+    weights, diagonal = symmetry
+    face = system.face
+    least = 1e-8 * jnp.max(jnp.where(face.scale > 0, diagonal, 0))
+    diagonal = jnp.square(face.scale) * jnp.maximum(diagonal, jnp.where(least > 0, least, 1))
+    whole = weights * (diagonal + face.relaxation)
+    respond = face.response(jnp.where(face.scale > 0, whole, 1))
+    # Forward `(weights A) w = weights b`; adjoint `(A weights) y = b` with `w = weights y`.
+    before, after = (1.0, weights) if adjoint else (weights, 1.0)
+    solution, _ = cg(
+        lambda w: before * system.on_face(after * w),
+        before * face.project(right_side),
+        face.project(start / after),
+        tol=tol,
+        maxiter=max_iterations,
+        M=lambda left: unscaled(face, respond(unscaled(face, left))),
+    )
+    return after * solution
 
 
 def unless_solved(system: Callable, right_side: Array, w: Array, least: Array | float) -> Array:

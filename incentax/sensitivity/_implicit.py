@@ -12,7 +12,7 @@ equilibrium it equals `(∂h/∂theta)^T (I - ∂h/∂x)^-T g`, their (4.5), for
 
 from collections.abc import Callable
 from functools import partial
-from typing import get_args, Literal
+from typing import Any, get_args, Literal
 
 import equinox as eqx
 import jax
@@ -29,6 +29,7 @@ from ._face_system import (
     FaceSystem,
     refined,
     relative_residual,
+    solve_by_gradients,
     solve_by_neumann,
     solve_explicitly,
     unless_solved,
@@ -57,7 +58,8 @@ class Implicit(AbstractSensitivity):
         - `"neumann"`: `max_iterations` terms of the Neumann series; see [`Neumann`][].
         - `"auto"`: aggregate if the game has one of at most half the size of `x`, else dense up
           to 200 unknowns, else Krylov; where what it gives does not solve the system, dense up to
-          2,000.
+          2,000. Beyond an aggregate of 200 conjugate gradients in place of it for routing games,
+          whose system is symmetric.
     - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5.
     - `max_iterations`: bound on its iterations.
 
@@ -132,7 +134,9 @@ class Implicit(AbstractSensitivity):
                 tol = self._tol(x.dtype) if alone else no_solution(x.dtype)
                 w = refined(system, right_side, w, correct, tol)
         else:
-            w = self._solve(system, right_side, memory.solution.reshape(x.shape))
+            symmetry = _symmetry(game, theta, x)
+            start = memory.solution.reshape(x.shape)
+            w = self._solve(system, right_side, start, symmetry, adjoint=True)
             memory = Memory(w.ravel(), None)
         if alone and not (form is None and self._explicit(x.size)):
             w = self._or_explicitly(system, right_side, w)
@@ -193,7 +197,9 @@ class Implicit(AbstractSensitivity):
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
-                w = self._solve(apply, right_side, jnp.zeros_like(right_side))
+                symmetry = _symmetry(game, theta, x)
+                start = jnp.zeros_like(right_side)
+                w = self._solve(apply, right_side, start, symmetry, adjoint=adjoint)
                 if not self._explicit(x.size):
                     w = self._or_explicitly(apply, right_side, w)
                 return face.project(w)
@@ -225,12 +231,25 @@ class Implicit(AbstractSensitivity):
         moved = sum(jnp.sum(leaf).astype(x.dtype) for leaf in jax.tree.leaves(tangent))
         return brought + face.scale * w + unknown * moved
 
-    def _solve(self, system: Callable, right_side: Array, start: Array) -> Array:
-        """`w` of the system on the face, whatever the game."""
+    def _solve(
+        self,
+        system: Any,
+        right_side: Array,
+        start: Array,
+        symmetry: tuple[Array, Array] | None,
+        *,
+        adjoint: bool,
+    ) -> Array:
+        """`w` of the system on the face; see [`solve_by_gradients`][] for `symmetry`."""
         if self.solver == "neumann":
             return solve_by_neumann(system, right_side, self.max_iterations)
         if self._explicit(right_side.size):
             return solve_explicitly(system, right_side)
+        if self.solver == "auto" and symmetry is not None:
+            tol, most = self._tol(start.dtype), 10 * self.max_iterations
+            return solve_by_gradients(
+                system, right_side, start, symmetry, tol, max_iterations=most, adjoint=adjoint
+            )
         return self._gmres(system, right_side, start)
 
     def _or_explicitly(self, system: Callable, right_side: Array, w: Array) -> Array:
@@ -249,9 +268,13 @@ class Implicit(AbstractSensitivity):
             )
         if form is None or self.solver not in ("auto", "aggregate"):
             return None
+        if self.solver == "aggregate":
+            return form
+        size = jax.eval_shape(form.aggregate, theta, x).size
+        if size > _DENSE and game.potential_diagonal(theta, x) is not None:
+            return None
         # An aggregate that is as large as x is no help.
-        small = 2 * jax.eval_shape(form.aggregate, theta, x).size <= x.size
-        return form if small or self.solver == "aggregate" else None
+        return form if 2 * size <= x.size else None
 
     def _explicit(self, unknowns: int) -> bool:
         return self.solver == "dense" or (self.solver == "auto" and unknowns <= _DENSE)
@@ -310,6 +333,14 @@ class Implicit(AbstractSensitivity):
             M=lambda v: inverse @ v,
         )
         return Memory(start + correction, inverse)
+
+
+def _symmetry(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array] | None:
+    diagonal = game.potential_diagonal(theta, x)
+    if diagonal is None:
+        return None
+    weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
+    return weights, diagonal
 
 
 def _side_by_side(first: Array, second: Array) -> tuple[Array, Array]:

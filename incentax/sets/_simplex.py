@@ -131,14 +131,18 @@ class Simplex(AbstractStrategySet):
         mass = self.blocks.transpose(self.blocks(positive))
         cost = jnp.where(used, operator_value, 0)
         mean = self.blocks.transpose(self.blocks(positive * cost)) / mass
-        close = jnp.sqrt(jnp.finfo(x.dtype).eps)
+        eps = float(jnp.finfo(x.dtype).eps)
+        close = eps**0.5
+        # What an equilibrium leaves of equal costs to rounding holds nobody back.
+        size = self.blocks.transpose(self.blocks.max(jnp.abs(cost)))
+        held_back = used & (cost - mean > eps**0.6 * size)
         tempting = (x <= jnp.finfo(x.dtype).tiny) & (
             operator_value <= mean + close * (1 + jnp.abs(mean))
         )
         return SimplexFace(
             scale=jnp.sqrt(positive),
             displacement=self.displacement(x, step_size * operator_value),
-            relaxation=jnp.where(used, jnp.maximum(cost - mean, 0), 0),
+            relaxation=jnp.where(held_back, cost - mean, 0),
             degenerate=jnp.sum(tempting, dtype=jnp.int32),
             used=used,
             normal=jnp.sqrt(positive / mass),

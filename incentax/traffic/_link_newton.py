@@ -73,11 +73,15 @@ def newton_in_link_flows(
 
 
 def _newton_step(loading: AbstractLoading, flows: Array, with_them: Any, left: Array) -> Array:
-    _, slope = jax.jvp(loading.link_times, (flows,), (jnp.ones_like(flows),))
-    # Infinite on an empty link whose power is below 1: no step there.
-    root = jnp.sqrt(jnp.where(jnp.isfinite(slope), jnp.maximum(slope, 0), 0))
+    root = jnp.sqrt(slope_of(loading.link_times, flows))
     respond = loading.response(flows, with_them)
     w, _ = cg(
         lambda w: w + root * respond(root * w), root * left, tol=_INNER_TOL, maxiter=_INNER_STEPS
     )
     return left - respond(root * w)
+
+
+def slope_of(link_times: Callable[[Array], Array], flows: Array) -> Float[Array, " links"]:
+    """`dt/dv` link by link, `>= 0`; 0 where it is infinite, on an empty link of a power below 1."""
+    _, slope = jax.jvp(link_times, (flows,), (jnp.ones_like(flows),))
+    return jnp.where(jnp.isfinite(slope), jnp.maximum(slope, 0), 0)

@@ -9,10 +9,19 @@ from ._link_newton import AbstractLoading, newton_in_link_flows
 
 
 def logit_shares(
-    game: Any, theta: Array, start: Array, tol: Array | float, max_steps: int
+    game: Any,
+    theta: Array,
+    start: Array,
+    tol: Array | float,
+    max_steps: int,
+    *,
+    eta: Array | None = None,
 ) -> tuple[Float[Array, " paths"], Int[Array, ""]]:
-    """Path proportions at the logit equilibrium, without checks; and the steps taken."""
-    loading = _Loading(game, theta, start)
+    """Path proportions at the logit equilibrium, without checks; and the steps taken.
+
+    `eta`: the game's dispersion when left out.
+    """
+    loading = _Loading(game, theta, start, game.eta if eta is None else eta)
     _, x, steps = newton_in_link_flows(loading, game.link_flows(start), tol, max_steps)
     return x, steps
 
@@ -20,9 +29,9 @@ def logit_shares(
 class _Loading(AbstractLoading):
     """What drivers make of the costs at link flows; see [`AbstractLoading`][]."""
 
-    def __init__(self, game: Any, theta: Array, start: Array):
+    def __init__(self, game: Any, theta: Array, start: Array, eta: Array):
         self.game, self.theta, self.start = game, theta, start
-        self.eta = game.eta.astype(start.dtype)
+        self.eta = eta.astype(start.dtype)
         self.trips = game.flows.trips.astype(start.dtype)
 
     def link_times(self, flows: Array) -> Array:

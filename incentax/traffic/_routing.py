@@ -12,10 +12,12 @@ from .._tree import as_pytree_function
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
 from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
+from ._link_newton import slope_of
 from ._links import LinkIncentives, LinkTimes
 from ._logit_loading import logit_shares
 from ._network import Demand, Network
 from ._paths import PathSet
+from ._wardrop import wardrop_shares
 
 
 class _LinkFlows(eqx.Module):
@@ -183,6 +185,15 @@ class RoutingGame(AbstractGame):
         # A share of many trips weighs as much as these: in path flows the game is monotone.
         return self.flows.trips / jnp.mean(self.flows.trips)
 
+    def potential_diagonal(self, theta: Array, x: Array) -> Array | None:
+        # What costs the pair that stays at home depends on other pairs as its user likes.
+        if self.costs.staying is not None:
+            return None
+        flows = self.link_flows(x)
+        slope = slope_of(lambda flows: self.link_times(flows, theta), flows)
+        rise = self.flows.incidence.along_paths(slope) * self.flows.trips.astype(x.dtype)
+        return rise + self.eta.astype(x.dtype) / jnp.where(x > 0, x, 1)
+
     @property
     def entropic(self) -> Bool[Array, ""]:
         return self.logit.entropic
@@ -206,9 +217,11 @@ class RoutingGame(AbstractGame):
     ) -> tuple[Array, Array] | None:
         # On small networks the general method is as fast; those who stay feel their own number too.
         small = isinstance(self.flows.incidence, DenseIncidence)
-        if small or self.costs.staying is not None or not entropic:
+        if small or self.costs.staying is not None or entropic is None:
             return None
-        return logit_shares(self, theta, x, tol, max_steps)
+        if entropic:
+            return logit_shares(self, theta, x, tol, max_steps)
+        return wardrop_shares(self, theta, x, 10 * tol, max_steps)
 
     def link_flows(self, x: Float[Array, " paths"]) -> Float[Array, " links"]:
         """Flow on every link."""

@@ -1,0 +1,83 @@
+"""User equilibrium on path sets of networks beyond the dense form, and how it answers to tolls."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+
+LINKS = [10, 34, 5, 60]
+
+
+@pytest.fixture(scope="module")
+def sparse_game():
+    """Sioux Falls, handled as a large network is."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("incentax.traffic._incidence._DENSE", 0)
+    network, demand = ix.traffic.sioux_falls()
+    paths = ix.traffic.generate_paths(network, demand)
+    game = ix.traffic.RoutingGame(network, demand, paths, eta=0, tolled_links=LINKS)
+    patch.undo()
+    return game
+
+
+def test_the_equilibrium_is_that_of_the_assignment(sparse_game):
+    found = ix.solve_equilibrium(sparse_game, jnp.zeros(len(LINKS)))
+    network, demand = ix.traffic.sioux_falls()
+    exact = ix.traffic.assign(network, demand, gap=1e-12)
+    assert float(sparse_game.total_travel_time(None, found.x)) == pytest.approx(
+        exact.total_travel_time, rel=1e-9
+    )
+    np.testing.assert_allclose(sparse_game.link_flows(found.x), exact.flows, rtol=1e-5)
+    assert float(found.residual) < 1e-8
+
+
+def test_a_start_nearby_takes_few_steps(sparse_game):
+    there = ix.solve_equilibrium(sparse_game, jnp.zeros(len(LINKS)))
+    near = ix.solve_equilibrium(sparse_game, jnp.full(len(LINKS), 1e-3), there.x)
+    assert int(near.steps) < int(there.steps) / 2
+
+
+def test_single_precision_comes_as_near_as_it_can(sparse_game):
+    single = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if _is_double(leaf) else leaf, sparse_game
+    )
+    found = ix.solve_equilibrium(single, jnp.zeros(len(LINKS), jnp.float32), throw=False)
+    total = float(single.total_travel_time(None, found.x))
+    assert found.x.dtype == jnp.float32
+    assert total == pytest.approx(7480225.4, rel=1e-3)
+
+
+def _is_double(leaf) -> bool:
+    return isinstance(leaf, jax.Array) and leaf.dtype == jnp.float64
+
+
+@pytest.mark.parametrize("widened", [False, True])
+@pytest.mark.parametrize("dense", [10, 200])
+def test_derivatives_match_differences(sparse_game, widened, dense, monkeypatch):
+    """By conjugate gradients, which take over beyond an aggregate of 200, and by its inverse."""
+    monkeypatch.setattr("incentax.sensitivity._implicit._DENSE", dense)
+    theta = jnp.array([0.5, 1.0, 0.2, 0.7])
+    game = sparse_game
+    if widened:
+        network, demand = ix.traffic.sioux_falls()
+        patch = pytest.MonkeyPatch()
+        patch.setattr("incentax.traffic._incidence._DENSE", 0)
+        paths = ix.traffic.generate_paths(network, demand)
+        game = ix.traffic.RoutingGame(
+            network, demand, paths, eta=0, tolled_links=LINKS[:2], widened_links=LINKS[2:]
+        )
+        patch.undo()
+    problem = ix.DesignProblem(game, game.total_travel_time, ix.Reals((4,)))
+    x = ix.solve_equilibrium(game, theta, tol=1e-12, throw=False).x
+    slope = ix.hypergradient(problem, theta, x).value
+    for index in range(4):
+        step = 1e-4 * jnp.eye(4)[index]
+        above, below = (
+            problem.objective(
+                theta + side, ix.solve_equilibrium(game, theta + side, x, tol=1e-12, throw=False).x
+            )
+            for side in (step, -step)
+        )
+        assert float(slope[index]) == pytest.approx(float(above - below) / 2e-4, rel=1e-4, abs=1e-2)
