@@ -18,7 +18,6 @@ from ..design import (
     is_judgeable,
     judge,
     NO_DERIVATIVE,
-    unit_of,
 )
 from ..equilibrium import (
     Equilibrium,
@@ -31,11 +30,7 @@ from ..equilibrium import (
 )
 from ..games import AbstractGame
 from ..sensitivity import Implicit
-
-# Up to this many unknowns a Jacobian's spectrum is computed, beyond it is sampled.
-_DENSE = 300
-_DIRECTIONS = 4
-_PAIRS = 32
+from ._samples import constants_near, differences_around
 
 
 class Certificate(eqx.Module):
@@ -229,7 +224,7 @@ def certify(
     entropic = known_entropic(game)
     known = not is_inside(problem, theta, given_x, key)
     proving = known and is_judgeable(problem, theta, found.x, entropic)
-    differences = _differences(problem, theta, found.x, key)
+    differences = differences_around(problem, theta, found.x, key)
     certificate = _certify(
         problem, theta, given_x, found, differences, key, probing=None if proving else (entropic,)
     )
@@ -255,44 +250,6 @@ def certify(
 @compiled
 def _centre(game: AbstractGame, theta: PyTree, like: Array) -> Array:
     return jnp.broadcast_to(game.strategies(theta).centre(), like.shape).astype(like.dtype)
-
-
-def _differences(
-    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray
-) -> tuple[Array, Array]:
-    """How far points to both sides of `theta` lie apart, and the objective at them, solved anew."""
-    points, apart = _around(problem, theta, key)
-
-    def value(point: PyTree) -> Array:
-        again = solve_equilibrium(problem.game, point, x, tol=1e-11, throw=False)
-        return _objective(problem, point, again.x)
-
-    if is_inside(problem, points, x):
-        return apart, jax.lax.map(value, points).reshape(2, _DIRECTIONS)
-    # One after another by the program that found `x`: there is none to compile for them.
-    leaves, structure = jax.tree.flatten(points)
-    values = [value(structure.unflatten(one)) for one in zip(*map(np.asarray, leaves))]
-    return apart, jnp.asarray(np.reshape(values, (2, _DIRECTIONS)))
-
-
-_objective = compiled(lambda problem, theta, x: problem.objective(theta, x))
-
-
-@compiled
-def _around(problem: DesignProblem, theta: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
-    flat, unravel = ravel_pytree(theta)
-    incentives = problem.incentive_set.constraints(theta)
-    # A box may be wide, and the objective curved all the same.
-    unit = jnp.minimum(unit_of(incentives, flat), jnp.maximum(1, jnp.max(jnp.abs(flat))))
-    key_directions = jax.random.split(key, 4)[0]
-    directions = jax.random.normal(key_directions, (_DIRECTIONS, flat.size), flat.dtype)
-    length = float(jnp.finfo(flat.dtype).eps) ** (1 / 3)
-    steps = jax.vmap(lambda one: length * unit * one / jnp.linalg.norm(one))(directions)
-    points = jax.vmap(lambda step: problem.incentive_set.project(unravel(flat + step)))(
-        jnp.concatenate([steps, -steps])
-    )
-    both = jax.vmap(lambda point: ravel_pytree(point)[0])(points)
-    return points, both[:_DIRECTIONS] - both[_DIRECTIONS:]
 
 
 @compiled
@@ -331,7 +288,7 @@ def _certify(
         return wrong / jnp.where(size > 0, size, 1)
 
     apart, values = differences
-    monotonicity, lipschitz = _constants(game, theta, x, key_pairs)
+    monotonicity, lipschitz = constants_near(game, theta, x, key_pairs)
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
     shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
     slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
@@ -384,44 +341,3 @@ def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
     margin = game.strategies(theta).pairs(x, game.operator(theta, x)).margin
     # Costs that rise without bound at the boundary keep every strategy in use.
     return margin if game.entropic is None else jnp.where(game.entropic, jnp.inf, margin)
-
-
-def _constants(
-    game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray
-) -> tuple[Array, Array]:
-    """Least slope of `<F(a) - F(b), a - b>` and largest of `||F(a) - F(b)||`, where looked.
-
-    In the game's own weights where it knows some.
-    """
-    strategies = game.strategies(theta)
-    weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
-
-    def slopes(key: PRNGKeyArray) -> tuple[Array, Array]:
-        width = 0.1 * (1 + jnp.max(jnp.abs(x)))
-        draws = width * jax.random.normal(key, (2, *x.shape), x.dtype)
-        a, b = strategies.project(x + draws[0]), strategies.project(x + draws[1])
-        apart, differ = a - b, game.operator(theta, a) - game.operator(theta, b)
-        differ = differ * weights
-        size = jnp.sum(apart**2)
-        fine = jnp.all(jnp.isfinite(differ)) & (size > 0)
-        size = jnp.where(fine, size, 1)
-        low = jnp.where(fine, jnp.sum(apart * jnp.where(fine, differ, 0)) / size, jnp.inf)
-        high = jnp.where(fine, jnp.sqrt(jnp.sum(jnp.where(fine, differ, 0) ** 2) / size), 0)
-        return low, high
-
-    low, high = jax.lax.map(slopes, jax.random.split(key, _PAIRS))
-    least, largest = jnp.min(low), jnp.max(high)
-    if x.size <= _DENSE:
-        matrix = jax.jacfwd(lambda x: weights * game.operator(theta, x))(x)
-        matrix = matrix.reshape(x.size, x.size)
-        finite = jnp.all(jnp.isfinite(matrix))
-        # Only motions that stay on the equalities count.
-        rows = strategies.constraints(x).equality.dense(x.dtype)
-        along = jnp.eye(x.size, dtype=x.dtype) - jnp.linalg.pinv(rows) @ rows
-        matrix = along @ jnp.where(finite, matrix, 0) @ along
-        norm = jnp.linalg.norm(matrix, 2)
-        across = (norm + 1) * (jnp.eye(x.size, dtype=x.dtype) - along)
-        spectrum = jnp.linalg.eigvalsh((matrix + matrix.T) / 2 + across)
-        least = jnp.where(finite, jnp.minimum(least, spectrum[0]), least)
-        largest = jnp.where(finite, jnp.maximum(largest, norm), largest)
-    return least, largest

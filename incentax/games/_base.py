@@ -90,6 +90,13 @@ class AbstractGame(eqx.Module):
         del theta, x, tol, max_steps, entropic
         return None
 
+    def dispersed(self, eta: Float[Array, ""]) -> "AbstractGame | None":
+        """The same game with choices dispersed by `eta`, where large games have that smoother
+        equilibrium at hand; a designer that follows it as `eta` falls passes local optima. Else
+        `None`."""
+        del eta
+        return None
+
     def potential_diagonal(self, theta: PyTree, x: Float[Array, "*x"]) -> Float[Array, "*x"] | None:
         """Where `weights F` is known to be the gradient of a convex function: the diagonal of
         `∂F/∂x`, else `None`. Large sensitivity systems of such games are solved by conjugate

@@ -185,6 +185,11 @@ class RoutingGame(AbstractGame):
         # A share of many trips weighs as much as these: in path flows the game is monotone.
         return self.flows.trips / jnp.mean(self.flows.trips)
 
+    def dispersed(self, eta: Array) -> "RoutingGame | None":
+        if not self._of_its_own:
+            return None
+        return eqx.tree_at(lambda game: game.eta, self, eta.astype(self.eta.dtype))
+
     def potential_diagonal(self, theta: Array, x: Array) -> Array | None:
         # What costs the pair that stays at home depends on other pairs as its user likes.
         if self.costs.staying is not None:
@@ -215,13 +220,17 @@ class RoutingGame(AbstractGame):
         max_steps: int,
         entropic: bool | None,
     ) -> tuple[Array, Array] | None:
-        # On small networks the general method is as fast; those who stay feel their own number too.
-        small = isinstance(self.flows.incidence, DenseIncidence)
-        if small or self.costs.staying is not None or entropic is None:
+        if not self._of_its_own or entropic is None:
             return None
         if entropic:
             return logit_shares(self, theta, x, tol, max_steps)
         return wardrop_shares(self, theta, x, 10 * tol, max_steps)
+
+    @property
+    def _of_its_own(self) -> bool:
+        """On small networks the general method is as fast; those who stay feel their own number
+        too."""
+        return not isinstance(self.flows.incidence, DenseIncidence) and self.costs.staying is None
 
     def link_flows(self, x: Float[Array, " paths"]) -> Float[Array, " links"]:
         """Flow on every link."""

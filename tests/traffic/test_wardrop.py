@@ -7,6 +7,8 @@ import pytest
 
 import incentax as ix
 
+from .files import stored
+
 LINKS = [10, 34, 5, 60]
 
 
@@ -81,3 +83,22 @@ def test_derivatives_match_differences(sparse_game, widened, dense, monkeypatch)
             for side in (step, -step)
         )
         assert float(slope[index]) == pytest.approx(float(above - below) / 2e-4, rel=1e-4, abs=1e-2)
+
+
+@pytest.mark.slow
+def test_tolls_at_user_equilibrium_are_the_limit_of_logit_tolls():
+    """Of 20 tolls on Anaheim: as dispersion falls, the best value comes to that without any."""
+    network, demand = stored("Anaheim")
+    paths = ix.traffic.generate_paths(network, demand)
+    flows = ix.traffic.assign(network, demand).flows
+    links = ix.traffic.most_congested(network, flows, 20)
+    values, theta = [], jnp.zeros(20)
+    for eta in (0.1, 0.01, 0.001, 0.0):
+        game = ix.traffic.RoutingGame(network, demand, paths, eta=eta, tolled_links=links)
+        problem = ix.DesignProblem(game, game.total_travel_time, ix.Box(jnp.zeros(20), 10.0))
+        found = ix.design(problem, theta, throw=False)
+        values.append(float(found.objective))
+        theta = found.theta if eta > 0 else theta
+    assert values[-1] == pytest.approx(values[-2], rel=1e-4)
+    # Far below what no tolls cost.
+    assert values[-1] < 0.99 * 1_419_913.85

@@ -27,19 +27,19 @@ from ._lower_level import LowerLevel
 from ._pieces import Walk, walk
 from ._place import arrive
 from ._search import Search, search
-from ._smoothed import is_smoothable
+from ._smoothed import Smoothing, smoothing_of
 
 
 def design_accurately(task: Task) -> DesignSolution:
     """`design` without a scheme and without a selection."""
     problem, theta, x, key = task.problem, task.theta, task.x, task.key
     entropic = known_entropic(problem.game)
-    smooth = is_smoothable(problem, theta, x, entropic)
+    smoothing = smoothing_of(problem, theta, x, entropic)
     curved = entropic is not True and unknowns(problem, theta, x) <= _CURVED
     solution = None
     known = not is_inside(problem, theta, x, key)
     walkable = known and is_judgeable(problem, theta, x, entropic)
-    how = _How(task.steps, task.starts, smooth, curved, not walkable, entropic)
+    how = _How(task.steps, task.starts, smoothing, curved, not walkable, entropic)
     if walkable:
         searched = _search_from_starts(problem, theta, x, key, how)
         solution = _walk_from_ends(problem, theta, x, searched, how)
@@ -75,13 +75,13 @@ _CURVED = 1200
 class _How(eqx.Module):
     """Steps from each start, starts, and what the problem allows: see [`search`][].
 
-    `smooth`: there is a central path; `curved`: second derivatives are affordable; `alone`: no
+    `smoothing`: how, if at all; `curved`: second derivatives are affordable; `alone`: no
     steps on pieces follow.
     """
 
     steps: int = eqx.field(static=True)
     starts: int = eqx.field(static=True)
-    smooth: bool = eqx.field(static=True)
+    smoothing: Smoothing | None = eqx.field(static=True)
     curved: bool = eqx.field(static=True)
     alone: bool = eqx.field(static=True)
     entropic: bool | None = eqx.field(static=True)
@@ -100,7 +100,7 @@ def _ends(
             x,
             how.steps,
             level,
-            smooth=how.smooth,
+            smoothing=how.smoothing,
             curved=how.curved,
             alone=how.alone,
             entropic=how.entropic,

@@ -13,7 +13,7 @@ from ..._tree import tree_where
 from ...sensitivity import Implicit
 from .._problem import DesignProblem, evaluate_hypergradient
 from ._b_stationarity import unit_of
-from ._search import Evaluation, ExactObjective
+from ._levels import Evaluation, ExactObjective
 
 # Coordinate directions that are probed at a kink.
 _PROBES = 20

@@ -1,6 +1,6 @@
 """The accurate designer: sequential quadratic steps along a smoothing homotopy."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -8,23 +8,20 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..._results import RESULTS
 from ..._tree import tree_where
-from ...equilibrium import find_equilibrium
-from ...sensitivity import Implicit
 from ...sets import InteriorPoint, LinearConstraints
-from .._problem import DesignProblem, evaluate_hypergradient
+from .._problem import DesignProblem
+from ._levels import Evaluation, Levels, mean_cost, scale_of_products
 from ._quadratic import quadratic_step
-from ._reduced import made_convex
-from ._smoothed import evaluate_smoothed, smoothed_curvature, start_point
+from ._smoothed import Smoothing, start_point
 
 # Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
 _LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 # Further ones, where no steps on pieces follow.
 _FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
+# Dispersions of choice, relative to the mean cost.
+_DISPERSIONS = (1e-2, 1e-3, 1e-4)
 _STEPS_A_LEVEL = 25
-# Of the equilibria whose objectives are compared.
-_TOL = 1e-10
 
 
 class Search(eqx.Module):
@@ -58,122 +55,6 @@ class Search(eqx.Module):
     best_x: Array
 
 
-class Evaluation(eqx.Module):
-    """The objective of a level at one incentive, its gradient, and the points that belong to it.
-
-    `objective` is infinite where no equilibrium, or no central point, was found.
-    """
-
-    objective: Array
-    gradient: Array
-    x: Array
-    central: InteriorPoint | None
-    degenerate: Array
-
-
-class ExactObjective(eqx.Module):
-    """The objective and its gradient at the exact equilibrium; infinite where none is found."""
-
-    problem: DesignProblem
-    like: PyTree
-    entropic: bool | None = eqx.field(static=True)
-
-    def __call__(self, theta: Array, x: Array, central: InteriorPoint | None) -> Evaluation:
-        incentive = ravel_pytree(self.like)[1](theta)
-        found_x, _, result = find_equilibrium(
-            self.problem.game, incentive, x, None, _TOL, max_steps=20_000, entropic=self.entropic
-        )
-        found = evaluate_hypergradient(self.problem, incentive, found_x, Implicit())
-        gradient = ravel_pytree(found.value)[0].astype(theta.dtype)
-        solved = (result == RESULTS.successful) & jnp.isfinite(found.objective)
-        return Evaluation(
-            objective=jnp.where(solved, found.objective, jnp.inf),
-            gradient=gradient,
-            x=jnp.where(solved, found_x, x),
-            central=central,
-            degenerate=found.degenerate,
-        )
-
-
-@dataclass(frozen=True)
-class _Levels:
-    """What is minimised: the objective along a homotopy whose first and last levels are exact.
-
-    `mu`: complementarity products of the levels, in units of a run's scale; `first`: the level at
-    which descent begins, after a look at the exact objective; `longest`: steps on the last one.
-    """
-
-    problem: DesignProblem
-    like: PyTree
-    shape: tuple[int, ...]
-    incentives: LinearConstraints
-    mu: Float[Array, " levels"]
-    first: Int[Array, ""]
-    longest: int
-    smooth: bool
-    curved: bool
-    entropic: bool | None
-
-    @property
-    def last(self) -> int:
-        """The level on which a run ends."""
-        return len(self.mu) - 1
-
-    def unravel(self, theta: Array) -> PyTree:
-        """The incentive as the user's functions take it."""
-        return ravel_pytree(self.like)[1](theta)
-
-    def is_exact(self, level: Array) -> Array:
-        """Whether a level is without smoothing."""
-        return (level == 0) | (level == self.last)
-
-    def evaluate(self, theta: Array, near: Evaluation, level: Array, scale: Array) -> Evaluation:
-        """The objective of a level, from the points of another incentive."""
-        if not self.smooth:
-            return self.exact(theta, near)
-        return jax.lax.cond(
-            self.is_exact(level),
-            lambda: self.exact(theta, near),
-            lambda: self.smoothed(theta, near, scale * self.mu[level]),
-        )
-
-    def exact(self, theta: Array, near: Evaluation) -> Evaluation:
-        """At the equilibrium."""
-        exact = ExactObjective(self.problem, self.like, self.entropic)
-        return exact(theta, near.x, near.central)
-
-    def smoothed(self, theta: Array, near: Evaluation, mu: Array) -> Evaluation:
-        """On the central path."""
-        assert near.central is not None
-        found = evaluate_smoothed(self.problem, self.unravel(theta), near.central, self.shape, mu)
-        gradient = ravel_pytree(found.gradient)[0].astype(theta.dtype)
-        solved = jnp.isfinite(found.objective) & jnp.all(jnp.isfinite(gradient))
-        return Evaluation(
-            objective=jnp.where(solved, found.objective, jnp.inf),
-            gradient=gradient,
-            x=near.x,
-            central=tree_where(solved, found.point, near.central),
-            degenerate=jnp.int32(0),
-        )
-
-    def model(self, now: Search) -> Array:
-        """The curvature of the smoothed objective where that is affordable, else from steps."""
-        if not (self.smooth and self.curved):
-            return now.hessian
-        central, mu = now.central, now.scale * self.mu[now.level]
-        assert central is not None
-
-        def computed() -> Array:
-            curvature = smoothed_curvature(
-                self.problem, self.like, now.theta, central, self.shape, mu=mu
-            )
-            convex = made_convex(curvature, now.gradient, now.theta)
-            return jnp.where(jnp.all(jnp.isfinite(convex)), convex, now.hessian)
-
-        wanted = ~self.is_exact(now.level) & ~now.fresh
-        return jax.lax.cond(wanted, computed, lambda: now.hessian)
-
-
 def search(
     problem: DesignProblem,
     theta0: PyTree,
@@ -181,7 +62,7 @@ def search(
     max_steps: int,
     first_level: Int[Array, ""],
     *,
-    smooth: bool,
+    smoothing: Smoothing | None,
     curved: bool,
     alone: bool,
     entropic: bool | None,
@@ -190,21 +71,25 @@ def search(
 
     Much smoothing leads past local optima, but may ask for incentives that keep agents from what
     smoothing alone made them do, and end far away where nothing depends on them any more.
-    `smooth`: there is a central path; `curved`: second derivatives are affordable; `alone`: no
+    `smoothing`: how, if at all; `curved`: second derivatives are affordable; `alone`: no
     steps on pieces follow, so that this has to reach the end itself.
     """
     flat0, _ = ravel_pytree(theta0)
     # The first level only looks where the start lies; the last one is exact again.
-    relative = (0.0, *_LEVELS, *(_FURTHER if alone else ()), 0.0) if smooth else (0.0,)
-    levels = _Levels(
+    central = (*_LEVELS, *(_FURTHER if alone else ()))
+    between = {None: (), "central": central, "entropy": _DISPERSIONS}[smoothing]
+    relative = (0.0, *between, 0.0) if between else (0.0,)
+    last = len(relative) - 1
+    levels = Levels(
         problem=problem,
         like=theta0,
         shape=x0.shape,
         incentives=problem.incentive_set.constraints(theta0),
         mu=jnp.asarray(relative, flat0.dtype),
         first=first_level,
+        tight=last if smoothing == "entropy" else last - 4,
         longest=max_steps if alone else 10,
-        smooth=smooth,
+        smoothing=smoothing,
         curved=curved,
         entropic=entropic,
     )
@@ -216,7 +101,7 @@ def search(
     return jax.lax.while_loop(going_on, lambda now: _advance(levels, now), start)
 
 
-def _start(levels: _Levels, theta: Array, x: Array, max_steps: int) -> Search:
+def _start(levels: Levels, theta: Array, x: Array, max_steps: int) -> Search:
     dtype, zero = theta.dtype, jnp.int32(0)
     return Search(
         theta=theta,
@@ -224,7 +109,9 @@ def _start(levels: _Levels, theta: Array, x: Array, max_steps: int) -> Search:
         gradient=jnp.zeros(theta.size, dtype),
         hessian=jnp.eye(theta.size, dtype=dtype),
         x=x,
-        central=start_point(levels.problem, levels.like, x) if levels.smooth else None,
+        central=None
+        if levels.smoothing != "central"
+        else start_point(levels.problem, levels.like, x),
         degenerate=zero,
         scale=jnp.ones((), dtype),
         level=zero,
@@ -239,7 +126,7 @@ def _start(levels: _Levels, theta: Array, x: Array, max_steps: int) -> Search:
     )
 
 
-def _advance(levels: _Levels, now: Search) -> Search:
+def _advance(levels: Levels, now: Search) -> Search:
     """A first look at a level, or a step on it."""
     hessian = levels.model(now)
     step, promised = quadratic_step(now.gradient, hessian, levels.incentives, now.theta)
@@ -275,17 +162,23 @@ def _advance(levels: _Levels, now: Search) -> Search:
         best_objective=jnp.where(better, found.objective, now.best_objective),
         best_x=jnp.where(better, found.x, now.best_x),
     )
-    return _begin_to_smooth(levels, now, reached) if levels.smooth else reached
+    return reached if levels.smoothing is None else _begin_to_smooth(levels, now, reached)
 
 
-def _begin_to_smooth(levels: _Levels, now: Search, reached: Search) -> Search:
+def _begin_to_smooth(levels: Levels, now: Search, reached: Search) -> Search:
     """After the first look: in which units, from which central point, and at which level."""
     looked, incentive = now.fresh & (now.level == 0), levels.unravel(reached.theta)
-    central = start_point(levels.problem, incentive, reached.x)
+    central = reached.central
+    if levels.smoothing == "central":
+        start = start_point(levels.problem, incentive, reached.x)
+        central = tree_where(looked, start, reached.central)
+        scale = scale_of_products(levels.problem, incentive, reached.x)
+    else:
+        scale = mean_cost(levels.problem, incentive, reached.x)
     return replace(
         reached,
-        central=tree_where(looked, central, reached.central),
-        scale=jnp.where(looked, _scale(levels.problem, incentive, reached.x), reached.scale),
+        central=central,
+        scale=jnp.where(looked, scale, reached.scale),
         level=jnp.where(looked, levels.first, reached.level),
     )
 
@@ -294,7 +187,7 @@ def _point_of(now: Search) -> Evaluation:
     return Evaluation(now.objective, now.gradient, now.x, now.central, now.degenerate)
 
 
-def _line_search(levels: _Levels, now: Search, step: Array) -> tuple[Evaluation, Array, Array]:
+def _line_search(levels: Levels, now: Search, step: Array) -> tuple[Evaluation, Array, Array]:
     """The first of ever shorter steps that is worth its share, where it leads, and if there is one.
 
     A first look at a level is one look.
@@ -323,7 +216,7 @@ def _line_search(levels: _Levels, now: Search, step: Array) -> tuple[Evaluation,
 
 
 def _is_done(
-    levels: _Levels,
+    levels: Levels,
     now: Search,
     fine: Array,
     gains: tuple[Array, Array],
@@ -333,7 +226,7 @@ def _is_done(
 ) -> Array:
     """Whether nothing more is to be had on the level: `gains` are what was promised and got."""
     rounding = 10 * jnp.finfo(objective.dtype).eps * jnp.abs(objective)
-    least = jnp.maximum(_least(now.level, levels.last) * drop, rounding)
+    least = jnp.maximum(_least(now.level, levels) * drop, rounding)
     # A model from steps alone needs some in every direction.
     many = _STEPS_A_LEVEL if levels.curved else max(_STEPS_A_LEVEL, 2 * now.theta.size)
     longest = jnp.where(now.level == levels.last, levels.longest, many)
@@ -349,19 +242,9 @@ def _first_model(incentives: LinearConstraints, theta: Array, gradient: Array) -
     return jnp.eye(theta.size, dtype=theta.dtype) * size / (0.1 * _width(incentives, theta))
 
 
-def _least(level: Array, last: int) -> Array:
+def _least(level: Array, levels: Levels) -> Array:
     """Decrease, relative to the largest so far, below which a level is done."""
-    return jnp.where(level == last, 1e-15, jnp.where(level >= last - 4, 1e-12, 1e-6))
-
-
-def _scale(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
-    """Size of a product of complementary quantities, in any unit of costs."""
-    length = jnp.maximum(jnp.mean(jnp.abs(x)), 1e-2)
-    along = jnp.full_like(x, length)
-    value, moved = jax.jvp(lambda x: problem.game.operator(theta, x), (x,), (along,))
-    sizes = [jnp.mean(jnp.abs(jnp.where(jnp.isfinite(v), v, 1))) for v in (value, moved)]
-    costs = jnp.maximum(sizes[0], 1e-2 * sizes[1])
-    return length * jnp.where(costs > 0, costs, 1)
+    return jnp.where(level == levels.last, 1e-15, jnp.where(level >= levels.tight, 1e-12, 1e-6))
 
 
 def _width(incentives: LinearConstraints, theta: Array) -> Array:

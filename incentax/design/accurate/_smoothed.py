@@ -1,6 +1,7 @@
 """The design objective on the central path, where it is smooth."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -145,7 +146,16 @@ def _curvature(lower: Array, upper: Array, at: InteriorPoint) -> Array:
     return jnp.where(thick, barrier, 1)
 
 
-def is_smoothable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None) -> bool:
-    """Whether an active set can change, and central points can be had."""
-    free = isinstance(problem.game.strategies(theta), Reals)
-    return not free and entropic is not True and Newton().fits(problem.game, theta, x)
+Smoothing = Literal["central", "entropy"]
+
+
+def smoothing_of(
+    problem: DesignProblem, theta: PyTree, x: Array, entropic: bool | None
+) -> Smoothing | None:
+    """By the central path, or by dispersed choices where the game has those at hand; `None` where
+    no active set can change, or neither can be had."""
+    if isinstance(problem.game.strategies(theta), Reals) or entropic is True:
+        return None
+    if entropic is False and problem.game.dispersed(jnp.ones(())) is not None:
+        return "entropy"
+    return "central" if Newton().fits(problem.game, theta, x) else None
