@@ -226,7 +226,13 @@ def certify(
     proving = known and is_judgeable(problem, theta, found.x, entropic)
     differences = differences_around(problem, theta, found.x, key)
     certificate = _certify(
-        problem, theta, given_x, found, differences, key, probing=None if proving else (entropic,)
+        problem,
+        theta,
+        given_x,
+        found,
+        key,
+        differences=differences,
+        probing=None if proving else (entropic,),
     )
     if proving:
         certificate = _proved(certificate, problem, theta, found.x)
@@ -258,9 +264,9 @@ def _certify(
     theta: PyTree,
     given: Array,
     found: Equilibrium,
-    differences: tuple[Array, Array],
     key: PRNGKeyArray,
     *,
+    differences: tuple[Array, Array],
     probing: tuple[bool | None] | None,
 ) -> Certificate:
     """All but what linear programs prove; with `probing` by probes, and known to be entropic."""

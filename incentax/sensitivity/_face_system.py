@@ -96,8 +96,8 @@ def solve_by_gradients(
     right_side: Array,
     start: Array,
     symmetry: tuple[Array, Array],
-    tol: float,
     *,
+    tol: float,
     max_iterations: int,
     adjoint: bool,
 ) -> Array:

@@ -248,7 +248,7 @@ class Implicit(AbstractSensitivity):
         if self.solver == "auto" and symmetry is not None:
             tol, most = self._tol(start.dtype), 10 * self.max_iterations
             return solve_by_gradients(
-                system, right_side, start, symmetry, tol, max_iterations=most, adjoint=adjoint
+                system, right_side, start, symmetry, tol=tol, max_iterations=most, adjoint=adjoint
             )
         return self._gmres(system, right_side, start)
 
