@@ -95,6 +95,8 @@ def walk(
         if reached is None and descent.verdict == "no" and len(rows) < most:
             descent = unresolved(level, place, active, incentives, descent)
         if reached is None and len(rows) < most:
+            reached, piece = _onto_kinks(level, place, active), active
+        if reached is None and len(rows) < most:
             reached, piece = _forced(level, place, active, incentives, trials)
         if reached is None:
             break
@@ -136,6 +138,33 @@ def unresolved(
     promised = [_quadratic_direction(level, place, piece, incentives)[1] for piece in pieces]
     verdict = "yes" if max(promised) <= least else "undecided"
     return replace(descent, verdict=verdict, direction=None, active=None)
+
+
+def _onto_kinks(level: LowerLevel, place: Place, active: np.ndarray) -> Place | None:
+    """Where pairs that count as zero on both sides are so, if the objective is less there.
+
+    A steep objective tells a kink from the points beside it.
+    """
+    at, p, size = place.at, len(place.theta), level.x.size
+    both = at.degenerate
+    off = both & (np.maximum(at.slack, at.multiplier) > 0)
+    if not off.any():
+        return None
+    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
+    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes)[both]
+    left = np.concatenate(
+        [
+            np.where(both, np.where(active, at.slack, at.multiplier), 0),
+            np.zeros(len(at.missed_slopes)),
+            np.where(active, at.multiplier, at.slack)[both],
+        ]
+    )
+    rows = np.concatenate([own, at.missed_slopes, other]) * at.unit
+    step = at.unit * Equations(rows, float(at.eps)).onto(-left)
+    theta = nearest(level, place.theta + step[:p])
+    reached = arrive(level, theta, place.packed[:size] + step[p : p + size])
+    least = max(1e-12 * abs(place.objective), 10 * _rounding(place))
+    return reached if reached and reached.objective < place.objective - least else None
 
 
 def _forced(
