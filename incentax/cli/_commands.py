@@ -187,8 +187,15 @@ def tolls(
         folder / "report.html", page(title, words, shown_tables, folder / "figure.png", summary)
     )
     write_json(folder / "result.json", summary)
+    write_npz(folder / "result.npz", outcome.arrays)
     show(shown_tables, words)
-    written = ["result.json", "tolls.csv", *(["tolls.geojson"] if drawn else []), "figure.png"]
+    written = [
+        "result.json",
+        "result.npz",
+        "tolls.csv",
+        *(["tolls.geojson"] if drawn else []),
+        "figure.png",
+    ]
     console().print(f"Wrote {', '.join(written)} and report.html to {folder}")
     if summary["result"] == "successful":
         return 0

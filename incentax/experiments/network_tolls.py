@@ -44,12 +44,20 @@ class TollOptions:
 
 
 class Outcome(NamedTuple):
-    """Everything that is shown; `summary` is JSON, `links` a row for every link."""
+    """Everything that is shown; `summary` is JSON, `links` a row for every link, `history` the
+    objective step by step on every set of paths."""
 
     summary: dict[str, Any]
     links: list[dict[str, Any]]
     network: traffic.Network
-    history: np.ndarray
+    history: list[np.ndarray]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of every link (NaN where there is no toll), and the history of the last set of paths."""
+        names = ("toll", "flow", "cost")
+        arrays = {name: np.array([row[name] for row in self.links], float) for name in names}
+        return arrays | {"objective": self.history[-1]}
 
 
 def run(
@@ -72,7 +80,7 @@ def run(
     report("paths", 0.2)
     paths, theta = traffic.generate_paths(network, demand, start=user), jnp.zeros(len(links))
     rounds: list[dict[str, Any]] = []
-    history: list[float] = []
+    history: list[np.ndarray] = []
     while True:
         report(f"tolls on {paths.number_of_paths:,} paths", 0.3 + 0.2 * len(rounds))
         instance = network_tolls(
@@ -81,7 +89,7 @@ def run(
         problem, game = instance.problem, instance.problem.game
         assert isinstance(game, traffic.RoutingGame)
         found = design(problem, theta, steps=options.steps, throw=False)
-        history += np.asarray(found.history.objective).tolist()
+        history.append(np.asarray(found.history.objective))
         theta, flows = found.theta, np.asarray(game.link_flows(found.x))
         costs = np.array(game.link_times(jnp.asarray(flows)))
         costs[links] += np.asarray(theta)
@@ -117,10 +125,10 @@ def run(
         "revenue": float(np.nansum(tolls * flows)),
         "certificate": certificate.as_dict(),
         "result": _result(found, certificate, missing),
-        "steps": len(history),
+        "steps": sum(map(len, history)),
         "seconds": time.perf_counter() - clock,
     }
-    return Outcome(summary, _rows(network, flows, costs, tolls), network, np.asarray(history))
+    return Outcome(summary, _rows(network, flows, costs, tolls), network, history)
 
 
 def _settled(game: traffic.RoutingGame, theta: Any, found: DesignSolution) -> Any:
@@ -283,11 +291,16 @@ def draw(outcome: Outcome) -> Any:
     network = outcome.network
     figure = plots.new_figure(12 if network.position is not None else 6, 6)
     axes = figure.subplots(1, 1 if network.position is None else 2, squeeze=False)[0]
-    axes[0].plot(np.arange(1, len(outcome.history) + 1), outcome.history, lw=1)
+    begun = 0
+    for number, values in enumerate(outcome.history):
+        label = f"on {outcome.summary['rounds'][number]['paths']:,} paths"
+        axes[0].plot(begun + np.arange(1, len(values) + 1), values, lw=1, label=label)
+        begun += len(values)
     before = outcome.summary["logit"]["without_tolls"]
-    axes[0].axhline(before, color="C3", ls="--", lw=1, label="without tolls")
+    axes[0].axhline(before, color="C3", ls="--", lw=1, label="without tolls, on the last paths")
     axes[0].set(xlabel="step of the designer", ylabel="total travel time")
-    axes[0].set_ylim(top=before + 0.3 * (before - outcome.history.min()))
+    least = min(values.min() for values in outcome.history)
+    axes[0].set_ylim(top=before + 0.3 * (before - least))
     axes[0].legend(fontsize=8)
     if network.position is not None:
         flows = np.array([row["flow"] for row in outcome.links])

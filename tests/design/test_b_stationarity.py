@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.design.accurate._pieces import _is_behind, _least_quadratic, _PACE
+from incentax.design.accurate._lower_level import LowerLevel
+from incentax.design.accurate._pieces import _is_behind, _least_quadratic, _onto_kinks, _PACE
+from incentax.design.accurate._place import arrive
 
 KINDS = {"A": "multicommodity tolls", "B": "capacities", "C": "inverse problem", "D": "kink"}
 BANK = {
@@ -100,3 +102,22 @@ def test_a_walk_gives_up_only_where_its_pace_does_not_reach_the_other():
     assert not _is_behind(rows[:-1], len(rows), 1.0)  # too few to tell a pace
     assert not _is_behind(rows, len(rows), np.inf)
     assert not _is_behind(rows, len(rows), here + 0.1)
+
+
+def test_a_point_beside_a_kink_is_led_onto_it():
+    """`x = max(theta, 0)`: 5e-8 counts as zero, and a slope of 10 tells it from there."""
+    game = ix.Game(lambda t, x: x - t, ix.NonNegative((1,)))
+    problem = ix.DesignProblem(
+        game, lambda t, x: 10 * jnp.sum(x) - jnp.sum(t) + 1e-3, ix.Box(-jnp.ones(1), 1.0)
+    )
+    level = LowerLevel(problem, jnp.zeros(1), jnp.zeros(1))
+    beside = arrive(level, np.array([5e-8]), np.array([5e-8]))
+    assert beside is not None
+    assert beside.at.degenerate.all()
+    assert beside.objective > 1e-3 + 4e-7
+    onto = _onto_kinks(level, beside, beside.at.active & ~beside.at.degenerate)
+    assert onto is not None
+    np.testing.assert_allclose(onto.theta, 0, atol=1e-14)
+    assert onto.objective == pytest.approx(1e-3, abs=1e-12)
+    # On the kink there is nothing left to do.
+    assert _onto_kinks(level, onto, onto.at.active & ~onto.at.degenerate) is None
