@@ -356,3 +356,5 @@ def _draw_entries(axes: Any, values: Any, name: str) -> None:
     axes.set(xlabel=f"entry of the {name}", ylabel=name)
     axes.margins(0.05)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    if flat.size < 10:
+        axes.set(xlim=(-0.5, flat.size - 0.5), xticks=np.arange(flat.size))
