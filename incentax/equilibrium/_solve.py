@@ -193,10 +193,12 @@ def find_equilibrium(
             theta, x, 1e-4 * asked, max_steps=newton.max_steps, entropic=entropic
         )
     if own is not None:
-        reached, residual = own[0], natural_residual(game, theta, own[0])
-        found = residual <= _allowed_at(game, theta, reached, tol)
+        reached, steps, rounding = own
+        residual = natural_residual(game, theta, reached)
+        rounding = jnp.minimum(rounding, float(jnp.finfo(x.dtype).eps) ** 0.5)
+        found = residual <= jnp.maximum(_allowed_at(game, theta, reached, tol), rounding)
         finite = tree_finite((reached, game.operator(theta, reached)))
-        return *own, _verdict(game, theta, x, found, finite)
+        return reached, steps, _verdict(game, theta, x, found, finite)
     if method is None and not newton.fits(game, theta, x):
         return _by_play(
             game, theta, x, Extragradient(), tol, max_steps=max_steps, found=jnp.asarray(False)

@@ -84,9 +84,10 @@ class AbstractGame(eqx.Module):
         *,
         max_steps: int,
         entropic: bool | None,
-    ) -> tuple[Float[Array, "*x"], Int[Array, ""]] | None:
-        """The equilibrium from `x` and the steps taken, by a method of the game's own; `None` where
-        it has none, and the general ones serve. `entropic`: where that is known, see there."""
+    ) -> tuple[Float[Array, "*x"], Int[Array, ""], Float[Array, ""]] | None:
+        """By a method of the game's own, from `x`: the equilibrium, the steps taken, and the
+        residual that rounding leaves there (0 if it is that of any game); `None` where there is no
+        such method, and the general ones serve. `entropic`: where that is known, see there."""
         del theta, x, tol, max_steps, entropic
         return None
 

@@ -136,12 +136,12 @@ class MarkovianGame(AbstractGame):
         *,
         max_steps: int,
         entropic: bool | None,
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         del entropic
         loading = _Loading(self, theta)
         start = jnp.where(jnp.any(x > 0), x, self.loaded(loading.costs(jnp.zeros_like(x))))
         flows, _, steps = newton_in_link_flows(loading, start, tol, max_steps)
-        return flows, steps
+        return flows, steps, jnp.zeros((), flows.dtype)
 
     def link_flows(self, x: Float[Array, " links"]) -> Float[Array, " links"]:
         """Flow on every link: the strategy itself."""

@@ -31,8 +31,9 @@ class Network(eqx.Module):
       that is there already, in the unit of time; zero when left out.
     - `node_names`: what people call the nodes, as in the source's file; 1, 2, ... when left out.
 
-    **Raises** `ValueError` when an array has another length than `tail`, when a node lies outside
-    the network, or when a capacity is not positive or a time is negative or infinite.
+    **Raises** `ValueError` when an array has another length than `tail`, `position` or `node_names`
+    another than there are nodes, when a node lies outside the network or is no whole number, or
+    when a capacity is not positive or a time is negative or infinite.
     """
 
     tail: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
@@ -61,10 +62,18 @@ class Network(eqx.Module):
                 )
         for name in ("tail", "head"):
             nodes = getattr(self, name)
+            require_whole("Network", name, nodes)
             if nodes.size and (nodes.min() < 0 or nodes.max() >= self.number_of_nodes):
                 raise ValueError(
                     f"`Network({name}=...)` needs nodes in 0..{self.number_of_nodes - 1}, "
                     f"got {nodes.min()}..{nodes.max()}"
+                )
+        for name in ("position", "node_names"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.number_of_nodes:
+                raise ValueError(
+                    f"`Network({name}=...)` needs one entry a node, {self.number_of_nodes}, got "
+                    f"{len(values)}"
                 )
         _refuse("capacity", "positive entries", self.capacity, self.capacity > 0)
         for name in ("free_flow_time", "b", "power", "fixed_cost"):
@@ -109,10 +118,19 @@ class Demand(eqx.Module):
                 "`Demand(pairs=..., trips=...)` needs pairs of shape (n, 2) and trips of shape "
                 f"(n,), got {self.pairs.shape} and {self.trips.shape}"
             )
+        require_whole("Demand", "pairs", self.pairs)
         if self.trips.size == 0:
             raise ValueError("`Demand(trips=...)` needs at least one pair, got none")
         fine = (self.trips > 0) & (self.trips < np.inf)
         _refuse("trips", "finite, positive entries", self.trips, fine, owner="Demand")
+
+
+def require_whole(owner: str, name: str, values: np.ndarray):
+    """Refuses nodes or links that are not counted in whole numbers."""
+    if not np.issubdtype(values.dtype, np.integer) and values.size:
+        raise ValueError(
+            f"`{owner}({name}=...)` needs whole numbers, counted from 0, got {values.dtype}"
+        )
 
 
 def _refuse(name: str, rule: str, values: ArrayLike, holds: ArrayLike, owner: str = "Network"):

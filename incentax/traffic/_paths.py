@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .._checks import require_count
-from ._network import Demand, Network
+from ._network import Demand, Network, require_whole
 
 # Up to this many nodes the search is not worth a compilation.
 _SMALL = 200
@@ -21,12 +21,32 @@ class PathSet(eqx.Module):
     - `offsets`: path `p` holds `links[offsets[p]:offsets[p + 1]]`.
     - `sizes`: number of paths of each pair.
     - `pairs`: origin and destination of each pair.
+
+    **Raises** `ValueError` when these do not fit together. That paths are ways through a network
+    is checked by [`RoutingGame`][].
     """
 
     links: Int[np.ndarray, " entries"]
     offsets: Int[np.ndarray, " paths+1"]
     sizes: Int[np.ndarray, " pairs"]
     pairs: Int[np.ndarray, "pairs 2"]
+
+    def __check_init__(self):
+        for name in ("links", "offsets", "sizes", "pairs"):
+            require_whole("PathSet", name, getattr(self, name))
+        entries, paths = self.links.size, self.number_of_paths
+        rising = paths >= 0 and self.offsets[0] == 0 and (np.diff(self.offsets) >= 0).all()
+        if not rising or self.offsets[-1] != entries:
+            raise ValueError(
+                f"`PathSet(offsets=...)` needs numbers that rise from 0 to the {entries} entries "
+                f"of `links`, got {self.offsets}"
+            )
+        fit = self.sizes.shape == self.pairs.shape[:1] and (self.sizes >= 1).all()
+        if not fit or self.sizes.sum() != paths:
+            raise ValueError(
+                f"`PathSet(sizes=...)` needs at least one path a pair of {len(self.pairs)}, "
+                f"{paths} in all, got {self.sizes.sum()} in {self.sizes.size} blocks"
+            )
 
     @property
     def number_of_paths(self) -> int:
@@ -38,6 +58,19 @@ class PathSet(eqx.Module):
         lengths = np.insert(np.diff(self.offsets), last, 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return PathSet(self.links, offsets, self.sizes + 1, self.pairs)
+
+    def broken(self, network: Network) -> int | None:
+        """The first path that is no way from its origin to its destination, if there is one."""
+        if self.links.size and not 0 <= self.links.min() <= self.links.max() < len(network.tail):
+            entry = np.argmax((self.links < 0) | (self.links >= len(network.tail)))
+            return int(np.searchsorted(self.offsets, entry, side="right")) - 1
+        # Nodes at which links are left, and entered, with the pair's ends around them.
+        ends = np.repeat(self.pairs, self.sizes, axis=0)
+        left = np.insert(network.head[self.links], self.offsets[:-1], ends[:, 0])
+        entered = np.insert(network.tail[self.links], self.offsets[1:], ends[:, 1])
+        apart = np.flatnonzero(left != entered)
+        places = self.offsets[1:] + np.arange(1, self.number_of_paths + 1)
+        return int(np.searchsorted(places, apart[0], side="right")) if apart.size else None
 
     def path(self, index: int) -> Int[np.ndarray, " length"]:
         """Links of one path, in the order in which they are driven."""

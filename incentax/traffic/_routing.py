@@ -101,7 +101,8 @@ class RoutingGame(AbstractGame):
     `x` holds path proportions, blocks in the order of `demand.pairs`.
 
     **Raises** `ValueError` for a negative `eta`, for tolled or widened links outside the network or
-    named twice, for weights that are not positive, and for paths of other pairs than the demand's.
+    named twice, for weights that are not positive, for paths of other pairs than the demand's, and
+    for paths that are no ways through the network.
 
     !!! example
 
@@ -134,6 +135,14 @@ class RoutingGame(AbstractGame):
             raise ValueError(
                 "`RoutingGame(paths=...)` needs the paths of the pairs of the demand, in their "
                 f"order ({len(demand.pairs)} pairs), got those of {len(paths.pairs)} pairs"
+            )
+        broken = paths.broken(network)
+        if broken is not None:
+            pair = paths.pairs[np.searchsorted(np.cumsum(paths.sizes), broken, side="right")]
+            ends = " to ".join(network.name_of_node(node) for node in pair.tolist())
+            raise ValueError(
+                f"`RoutingGame(paths=...)` needs ways through the network, got path {broken} from "
+                f"node {ends} by the links {paths.path(broken).tolist()}"
             )
         staying = None
         if inverse_demand is not None:
@@ -186,7 +195,7 @@ class RoutingGame(AbstractGame):
         return self.flows.trips / jnp.mean(self.flows.trips)
 
     def dispersed(self, eta: Array) -> "RoutingGame | None":
-        if not self._of_its_own:
+        if not self._large or self.costs.staying is not None:
             return None
         return eqx.tree_at(lambda game: game.eta, self, eta.astype(self.eta.dtype))
 
@@ -219,18 +228,30 @@ class RoutingGame(AbstractGame):
         *,
         max_steps: int,
         entropic: bool | None,
-    ) -> tuple[Array, Array] | None:
-        if not self._of_its_own or entropic is None:
+    ) -> tuple[Array, Array, Array] | None:
+        # Those who stay feel their own number too.
+        if self.costs.staying is not None or entropic is None:
             return None
         if entropic:
-            return logit_shares(self, theta, x, tol, max_steps)
-        return wardrop_shares(self, theta, x, 10 * tol, max_steps)
+            reached, steps = logit_shares(self, theta, x, tol, max_steps)
+            return reached, steps, self._rounding(theta, reached)
+        if not self._large:
+            return None  # without dispersion the general method is as fast
+        reached, steps = wardrop_shares(self, theta, x, 10 * tol, max_steps)
+        return reached, steps, jnp.zeros((), x.dtype)
+
+    def _rounding(self, theta: Array, x: Array) -> Float[Array, ""]:
+        """Costs are known to their last digits, logit shares to as much by the dispersion, and what
+        that moves costs by is more where these are steep."""
+        flows = self.link_flows(x)
+        costs = self.costs(theta, x, flows)
+        slope = slope_of(lambda flows: self.link_times(flows, theta), flows)
+        steep = jnp.max(self.flows.incidence.along_paths(slope * flows))
+        return 4 * float(jnp.finfo(x.dtype).eps) * jnp.max(jnp.abs(costs)) / self.eta * steep
 
     @property
-    def _of_its_own(self) -> bool:
-        """On small networks the general method is as fast; those who stay feel their own number
-        too."""
-        return not isinstance(self.flows.incidence, DenseIncidence) and self.costs.staying is None
+    def _large(self) -> bool:
+        return not isinstance(self.flows.incidence, DenseIncidence)
 
     def link_flows(self, x: Float[Array, " paths"]) -> Float[Array, " links"]:
         """Flow on every link."""

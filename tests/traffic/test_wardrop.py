@@ -105,3 +105,18 @@ def test_tolls_at_user_equilibrium_are_the_limit_of_logit_tolls():
     assert values[-1] == pytest.approx(values[-2], rel=1e-4)
     # Far below what no tolls cost.
     assert values[-1] < 0.99 * 1_419_913.85
+
+
+def test_small_dispersion_on_a_small_network_is_reached():
+    """The general method stops at a residual of 0.04 here."""
+    instance = ix.problems.second_best_tolls(eta=0.01, paths=10)
+    found = ix.solve_equilibrium(instance.problem.game, instance.theta0)
+    assert found.residual < 1e-9
+
+
+def test_ready_tolls_without_dispersion():
+    network, demand = ix.traffic.generate_city(4, zones=6)
+    instance = ix.problems.network_tolls(network, demand, [0, 5], eta=0.0)
+    assert "cheapest routes" in instance.description
+    found = ix.solve_equilibrium(instance.problem.game, instance.theta0)
+    assert found.residual < 1e-8
