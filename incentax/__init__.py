@@ -24,6 +24,8 @@ from ._compile import prepare as prepare
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .assumptions import diagnose as diagnose, Diagnosis as Diagnosis
 from .design import (
+    AugmentedLagrangian as AugmentedLagrangian,
+    Constraint as Constraint,
     design as design,
     DesignAndPlay as DesignAndPlay,
     DesignFailure as DesignFailure,

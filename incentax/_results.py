@@ -59,6 +59,12 @@ class RESULTS(eqx.Enumeration):
         "the objective's derivative with `ix.certify`. Where a strategy set moves with `theta`, "
         "the optimum may lie where it is about to be empty: keep `theta` off such incentives."
     )
+    infeasible = (
+        "No equilibrium that meets the constraints was found: `.violation` is what is left of them "
+        "where it is least, at `.theta`. Loosen the bounds of those whose `.multipliers` are not "
+        "zero (they pull against one another), widen the incentive set, or start elsewhere with "
+        "`theta0`."
+    )
     never_moved = (
         "The incentive never moved: at its start active constraints have no multiplier, and with "
         "these held at rest the gradient is zero. That may be no optimum. Start elsewhere with "
@@ -92,6 +98,7 @@ class ENDINGS(eqx.Enumeration):
     no_derivative = (
         "undecided: no direction that was tried improves, but the objective has no derivative there"
     )
+    infeasible = "infeasible: the least violation of the constraints that was found"
     not_stationary = "not stationary"
     not_examined = "the scheme's number of steps is done; `ix.certify` examines where it ended"
 

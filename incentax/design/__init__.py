@@ -1,5 +1,6 @@
 """The regulator's problem, the loop of every scheme, and the verb `design`."""
 
+from ._constraint import Constraint as Constraint
 from ._design import design as design
 from ._problem import (
     DesignProblem as DesignProblem,
@@ -25,6 +26,10 @@ from .accurate import (
     judge as judge,
     NO_DERIVATIVE as NO_DERIVATIVE,
     unit_of as unit_of,
+)
+from .constrained import (
+    AugmentedLagrangian as AugmentedLagrangian,
+    judge_constrained as judge_constrained,
 )
 from .schemes import (
     DesignAndPlay as DesignAndPlay,

@@ -10,6 +10,7 @@ from ._scheme import AbstractScheme
 from ._solution import DesignSolution, raise_unless_designed
 from ._task import task_at_door
 from .accurate import design_accurately
+from .constrained import contradicting, design_constrained, keeping_constraints
 from .selection import design_selected
 
 
@@ -36,7 +37,10 @@ def design(
     problem; there, and beyond 2,500 unknowns, kinks are probed and not proved, and lanes
     without a scheme run one after another on CPU. A problem with a `selection` is designed
     without a scheme, outside of `jit`, by descent on the objective at the equilibrium that it
-    selects.
+    selects. A problem with `constraints` need not start within them: without a scheme an exact
+    penalty makes of them kinks like any other (sequential quadratic steps in `theta` where the
+    game is large), and `.multipliers` are their shadow prices; a scheme goes down along an
+    augmented Lagrangian, see [`AugmentedLagrangian`][].
 
     **Arguments:**
 
@@ -74,11 +78,14 @@ def design(
             raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
         solve = design_accurately if problem.selection is None else design_selected
-        return raise_unless_designed(solve(task), throw)
+        solve = design_constrained if problem.constraints else solve
+        solution = solve(task)
+        return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:
         raise ValueError(
             f"`design(starts=...)` needs the accurate designer, without a scheme, got {starts}"
         )
+    scheme = keeping_constraints(problem, scheme)
     steps = require_count("design", "steps", 1000 if steps is None else steps)
     record = as_record(record)
     progress = start("design", problem, theta0, scheme, x0=x0, key=key)

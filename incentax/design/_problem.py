@@ -1,12 +1,11 @@
 """The regulator's problem and its derivative."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import get_args, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import require, require_one_of, require_positive, warn
@@ -16,12 +15,20 @@ from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
 from ..sensitivity import AbstractSensitivity, Implicit, Memory
 from ..sets import AbstractSet
+from ._constraint import (
+    check_constraints,
+    Constraint,
+    constraints_with_names,
+    depends_on,
+    Limits,
+    limits_of,
+)
 
 Selection = Literal["optimistic", "pessimistic", "play"]
 
 
 class DesignProblem(eqx.Module):
-    """Minimise `objective(theta, x*(theta))` over the incentive set.
+    """Minimise `objective(theta, x*(theta))` over the incentive set, within constraints.
 
     **Arguments:**
 
@@ -34,8 +41,10 @@ class DesignProblem(eqx.Module):
       leads to, and from close by: where these part, the worst of them. `design` then enumerates
       equilibria by multistart at every incentive, without a scheme, for games of at most 600
       unknowns. When left out equilibria are followed from `x0` on, whichever they are.
+    - `constraints`: a list of [`Constraint`][], which the equilibrium has to keep to.
 
-    **Raises** `TypeError` when an argument is of another kind.
+    **Raises** `TypeError` when an argument is of another kind, `ValueError` for constraints of one
+    name.
 
     !!! example
 
@@ -50,6 +59,7 @@ class DesignProblem(eqx.Module):
     _objective: Callable[[PyTree, Array], Array]
     incentive_set: AbstractSet
     selection: Selection | None = eqx.field(static=True)
+    constraints: tuple[Constraint, ...]
 
     def __init__(
         self,
@@ -58,6 +68,7 @@ class DesignProblem(eqx.Module):
         incentive_set: AbstractSet,
         *,
         selection: Selection | None = None,
+        constraints: Sequence[Constraint] = (),
     ):
         if not isinstance(game, AbstractGame):
             raise TypeError(f"`DesignProblem(game=...)` needs a game, got {game!r}")
@@ -78,6 +89,12 @@ class DesignProblem(eqx.Module):
         if selection is not None:
             require_one_of("DesignProblem", "selection", selection, get_args(Selection))
         self.selection = selection
+        self.constraints = constraints_with_names("DesignProblem", constraints)
+        if self.constraints and selection is not None:
+            raise ValueError(
+                "`DesignProblem(constraints=...)` needs a problem without a selection, got "
+                f"selection={selection!r}"
+            )
 
     @property
     def is_social_cost(self) -> bool:
@@ -93,6 +110,20 @@ class DesignProblem(eqx.Module):
             )
         return value
 
+    def constraint_shapes(self, theta: PyTree, x: Array) -> list[jax.ShapeDtypeStruct]:
+        """Shapes of the constraints' values."""
+        return [jax.eval_shape(one.value, theta, x) for one in self.constraints]
+
+    def limits(self, theta: PyTree, x: Array) -> Limits:
+        """The constraints as one vector between bounds."""
+        return _limits(self.constraints, theta, x)
+
+    def violation(self, theta: PyTree, x: Array) -> Float[Array, ""]:
+        """The largest violation of a constraint, in its own unit; 0 without any."""
+        if not self.constraints:
+            return jnp.zeros((), x.dtype)
+        return jnp.max(self.limits(theta, x).violation)
+
     def at_door(
         self, owner: str, names: tuple[str, str | None], theta: PyTree, x: Array | None
     ) -> tuple[PyTree, Array]:
@@ -100,7 +131,10 @@ class DesignProblem(eqx.Module):
         theta = inside(owner, names[0], theta, self.incentive_set)
         x = strategy_at_door(owner, names[1], self.game, theta, x)
         jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
-        if owner == "design" and _ignores_last(jax.make_jaxpr(self._objective)(theta, x).jaxpr):
+        if self.constraints:
+            check_constraints(owner, self.constraints, theta, x)
+        jaxpr = jax.make_jaxpr(self._objective)(theta, x).jaxpr if owner == "design" else None
+        if jaxpr and not depends_on(jaxpr, jaxpr.invars[-1:]) and not self.constraints:
             warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
                 "Going on.",
@@ -108,13 +142,7 @@ class DesignProblem(eqx.Module):
         return theta, x
 
 
-def _ignores_last(jaxpr: Jaxpr) -> bool:
-    """Whether no result comes from the last argument."""
-    reached = {id(jaxpr.invars[-1])}
-    for equation in jaxpr.eqns:
-        if any(id(variable) in reached for variable in equation.invars):
-            reached |= {id(variable) for variable in equation.outvars}
-    return not any(id(variable) in reached for variable in jaxpr.outvars)
+_limits = compiled(limits_of)
 
 
 class _SocialCost(eqx.Module):

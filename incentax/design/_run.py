@@ -16,6 +16,7 @@ from ..equilibrium import natural_residual
 from ._problem import DesignProblem
 from ._scheme import AbstractInfo, AbstractScheme, AbstractSchemeState
 from ._solution import DesignSolution, History, raise_unless_designed
+from .constrained import keeping_constraints
 
 
 class Record(eqx.Module):
@@ -94,6 +95,7 @@ class Run(eqx.Module):
         key: PRNGKeyArray | None = None,
         record: int | Record | None = None,
     ):
+        scheme = keeping_constraints(problem, scheme)
         self.progress = start("Run", problem, theta0, scheme, x0=x0, key=key)
         self.problem, self.scheme, self.key = problem, scheme, key
         self.record, self.count, self.parts = as_record(record), 0, ()
@@ -303,6 +305,8 @@ def _finish(
         stationarity=objective,
         ending=ENDINGS.not_examined,
         result=RESULTS.where(ended, verdict, progress.result),
+        multipliers=scheme.multipliers(problem, state),
+        violation=problem.violation(theta, x),
     )
 
 

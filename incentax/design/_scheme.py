@@ -119,6 +119,11 @@ class AbstractScheme(eqx.Module):
         del problem, state, count, key
         return ""
 
+    def multipliers(self, problem: DesignProblem, state: AbstractSchemeState) -> dict[str, Array]:
+        """Those of the problem's constraints, by name; a scheme of its own has none."""
+        del problem, state
+        return {}
+
     @property
     @abc.abstractmethod
     def needs_key(self) -> bool:

@@ -39,6 +39,12 @@ class DesignSolution(eqx.Module):
     - `history`: see [`History`][].
     - `stationarity`: `||theta - project(theta - gradient)||` at the equilibrium; NaN for a scheme,
       which [`certify`][] examines.
+    - `multipliers`: of every constraint of the problem, by its name, of the shape of its value: by
+      how much the optimal objective falls for one more of the bound, in units of the objective per
+      unit of the constraint. Not negative at an upper bound, not positive at a lower one, 0 where
+      there is room. Where the design is infeasible, of the sum of violations: those that are not
+      zero pull against one another.
+    - `violation`: the largest violation of a constraint, in its own unit.
     - `ending`: what was found, an entry of `ix.ENDINGS`.
     - `result`: an entry of `ix.RESULTS`. For a scheme with a fixed number of steps, successful
       means that all were done and finite; convergence is for `residual` and `history` to show.
@@ -53,6 +59,8 @@ class DesignSolution(eqx.Module):
     stationarity: Float[Array, ""]
     ending: ENDINGS
     result: RESULTS
+    multipliers: dict[str, Array] = eqx.field(default_factory=dict)
+    violation: Float[Array, ""] | float = 0.0
 
     @property
     def b_stationary(self) -> str | list[str]:
@@ -72,6 +80,8 @@ class DesignSolution(eqx.Module):
                 ("incentive", incentive),
                 ("strategy", self.x),
                 ("residual", self.residual),
+                *[(f"multiplier, {name}", mu) for name, mu in self.multipliers.items()],
+                *([("violation", self.violation)] if self.multipliers else []),
                 ("projected gradient", self.stationarity),
                 ("B-stationary", self.b_stationary),
                 ("steps", self.steps),
@@ -101,7 +111,12 @@ def raise_unless_designed(
     if is_traced(solution):
         return answer_when_traced(solution)
     if not jnp.all(solution.result == RESULTS.successful):
-        finished = [RESULTS.not_stationary, RESULTS.no_derivative, RESULTS.never_moved]
+        finished = [
+            RESULTS.not_stationary,
+            RESULTS.no_derivative,
+            RESULTS.never_moved,
+            RESULTS.infeasible,
+        ]
         ended = "ended" if any(solution.result == entry for entry in finished) else "broke off"
         message = f"{RESULTS[solution.result]} (the run {ended} after step {solution.steps})"
         raise DesignFailure(f"{message} {explain()}".strip(), solution)

@@ -1,6 +1,7 @@
 """The evidence: certificates, how stationary a nonsmooth point is, and rates."""
 
-from ._certificate import Certificate as Certificate, certify as certify
+from ._certificate import Certificate as Certificate
+from ._certify import certify as certify
 from ._goldstein import (
     goldstein_measure as goldstein_measure,
     GoldsteinMeasure as GoldsteinMeasure,

@@ -1,36 +1,17 @@
 """The evidence for a design: everything recomputed, and said in plain words."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from .._checks import is_inside, is_traced, unknown
-from .._compile import compiled
 from .._results import b_stationarity, ENDINGS, RESULTS
-from .._tree import tree_norm
 from ..design import (
-    DesignProblem,
-    evaluate_hypergradient,
-    examine,
-    is_judgeable,
-    judge,
     NO_DERIVATIVE,
 )
 from ..equilibrium import (
-    Equilibrium,
-    gap,
-    known_entropic,
-    largest_regret,
     NASH,
-    other_equilibria,
-    solve_equilibrium,
 )
-from ..games import AbstractGame
-from ..sensitivity import Implicit
-from ._samples import constants_near, differences_around
 
 
 class Certificate(eqx.Module):
@@ -60,6 +41,9 @@ class Certificate(eqx.Module):
     - `others`: how many other equilibria Newton's method found from 16 random starts, where the
       game is not monotone by the estimate and known values allow a search; else 0.
     - `selected`: whether none of them is the one that the problem's selection prefers.
+    - `multipliers`: of the problem's constraints, by name, see [`DesignSolution`][]; `violation`,
+      the largest of one, in its own unit. With constraints `stationarity` is that of the
+      Lagrangian, and `least_slope` is over the directions that they allow.
     - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
@@ -83,6 +67,8 @@ class Certificate(eqx.Module):
     selected: Bool[Array, ""]
     ending: ENDINGS
     result: RESULTS
+    multipliers: dict[str, Array] = eqx.field(default_factory=dict)
+    violation: Float[Array, ""] | float = 0.0
 
     @property
     def verdict(self) -> str:
@@ -104,7 +90,12 @@ class Certificate(eqx.Module):
                 "The derivative of the objective does not exist there: the adjoint system has no "
                 f"solution (residual {self.linear_residual:.1e})."
             )
-        words.append(f"The design is {ENDINGS[self.ending]} ({self.stationarity:.1e}).")
+        if self.ending == ENDINGS.infeasible:
+            words.append(f"A constraint is violated by {float(self.violation):.1e}.")
+        else:
+            words.append(f"The design is {ENDINGS[self.ending]} ({self.stationarity:.1e}).")
+        if self.multipliers and self.ending != ENDINGS.infeasible:
+            words.append(f"The constraints are kept to {float(self.violation):.1e}.")
         allowed = max(1e-4, 10 * float(jnp.finfo(self.objective.dtype).eps) ** 0.5)
         if self.derivative_error > allowed and self.degenerate == 0 and exists:
             words.append(
@@ -113,7 +104,7 @@ class Certificate(eqx.Module):
                 "arguments, of values that double precision can tell apart. Where a game has "
                 "several equilibria, solves close by may also end in different ones."
             )
-        if self.insensitive:
+        if self.insensitive and not self.multipliers:
             words.append("The objective does not change with what agents do.")
         if self.monotone:
             return " ".join(words)
@@ -153,8 +144,13 @@ class Certificate(eqx.Module):
 
     def as_dict(self) -> dict[str, float | str]:
         """Every figure by its name, the ending and the verdict, for a file."""
-        words = ("ending", "result")
+        words = ("ending", "result", "multipliers")
         figures = {name: float(value) for name, value in vars(self).items() if name not in words}
+        for name, mu in self.multipliers.items():
+            flat = np.ravel(mu)
+            for place, value in enumerate(flat, 1):
+                label = f"multiplier, {name}" + (f", {place}" if flat.size > 1 else "")
+                figures[label] = float(value)
         return {**figures, "ending": ENDINGS[self.ending], "verdict": self.verdict}
 
     def __str__(self) -> str:
@@ -174,176 +170,7 @@ class Certificate(eqx.Module):
             ("Lipschitz constant, at least", self.lipschitz),
         ]
         lines = [f"{name:<30} {float(value): .6e}" for name, value in rows]
+        if self.multipliers:
+            lines.append(f"{'violation':<30} {float(self.violation): .6e}")
+        lines += [f"{f'multiplier, {name}':<30} {mu}" for name, mu in self.multipliers.items()]
         return "\n".join([*lines, self.verdict])
-
-
-def certify(
-    problem: DesignProblem,
-    theta: PyTree,
-    x: Array | None = None,
-    *,
-    key: PRNGKeyArray | None = None,
-) -> Certificate:
-    """Recomputes what can be known of a design: a [`Certificate`][].
-
-    The equilibrium is solved anew from the centre of the strategy set (from `x` where the game is
-    so that play selects among several; give it), the gradient is checked against central
-    differences of the re-solved objective, and the game's constants are estimated.
-
-    **Arguments:**
-
-    - `problem`, `theta`: the problem and an incentive of its set.
-    - `x`: the strategy that is claimed to be its equilibrium, if any.
-    - `key`: for the directions and samples; a fixed one when left out.
-
-    **Raises** `ValueError` when `theta` or `x` is no point of its set.
-
-    !!! example
-
-        >>> import incentax as ix, jax.numpy as jnp
-        >>> game = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0))
-        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
-        >>> print(ix.certify(problem, jnp.array([3.0])).verdict)
-        The equilibrium is exact. The design is stationary: the gradient vanishes (0.0e+00).
-    """
-    given = x is not None
-    theta, x = problem.at_door("certify", ("theta", "x"), theta, x)
-    key = jax.random.key(0) if key is None else key
-    game = problem.game
-    # Where the set does not say the shape of x, the given one does.
-    centre = _centre(game, theta, x) if given else x
-    found = solve_equilibrium(game, theta, centre, throw=False)
-    if given:
-        # From the given strategy too: of several equilibria it is that one which is certified.
-        near = solve_equilibrium(game, theta, x, throw=False)
-        closer = jnp.max(jnp.abs(near.x - x)) < jnp.max(jnp.abs(found.x - x))
-        take = (near.result == RESULTS.successful) & closer
-        take = take | (found.result != RESULTS.successful)
-        found = jax.tree.map(lambda a, b: jnp.where(take, a, b), near, found)
-    given_x = x if given else found.x
-    entropic = known_entropic(game)
-    known = not is_inside(problem, theta, given_x, key)
-    proving = known and is_judgeable(problem, theta, found.x, entropic)
-    differences = differences_around(problem, theta, found.x, key)
-    certificate = _certify(
-        problem,
-        theta,
-        given_x,
-        found,
-        key,
-        differences=differences,
-        probing=None if proving else (entropic,),
-    )
-    if proving:
-        certificate = _proved(certificate, problem, theta, found.x)
-    if not proving:
-        nobody = unknown(certificate.objective)
-        certificate = eqx.tree_at(lambda c: c.least_slope, certificate, nobody)
-    if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
-        return certificate
-    others = other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1))
-    values = jnp.stack([problem.objective(theta, x) for x in [found.x, *map(jnp.asarray, others)]])
-    close = 1e-9 * (1 + jnp.abs(values[0]))
-    selected = jnp.asarray(True)
-    if problem.selection == "optimistic":
-        selected = values[0] <= jnp.min(values) + close
-    elif problem.selection == "pessimistic":
-        selected = values[0] >= jnp.max(values) - close
-    number = jnp.int32(len(others))
-    return eqx.tree_at(lambda c: (c.others, c.selected), certificate, (number, selected))
-
-
-@compiled
-def _centre(game: AbstractGame, theta: PyTree, like: Array) -> Array:
-    return jnp.broadcast_to(game.strategies(theta).centre(), like.shape).astype(like.dtype)
-
-
-@compiled
-def _certify(
-    problem: DesignProblem,
-    theta: PyTree,
-    given: Array,
-    found: Equilibrium,
-    key: PRNGKeyArray,
-    *,
-    differences: tuple[Array, Array],
-    probing: tuple[bool | None] | None,
-) -> Certificate:
-    """All but what linear programs prove; with `probing` by probes, and known to be entropic."""
-    game, x = problem.game, found.x
-    _, key_pairs, key_shifts, key_probes = jax.random.split(key, 4)
-    flat, _ = ravel_pytree(theta)
-    gradient = evaluate_hypergradient(problem, theta, x, Implicit())
-    slope, _ = ravel_pytree(gradient.value)
-
-    direct, _ = ravel_pytree(jax.grad(problem.objective)(theta, x))
-    # At an optimum the two cancel: their sum is no measure of what rounding leaves.
-    parts = jnp.abs(direct) + jnp.abs(slope - direct)
-
-    eps = float(jnp.finfo(flat.dtype).eps)
-
-    def error(apart: Array, above: Array, below: Array) -> Array:
-        seen, told = above - below, slope @ apart
-        # At an optimum both are nearly nothing: then what the objective changes to either side is
-        # the measure, and what rounding makes of its value is no error.
-        here = gradient.objective
-        sides = jnp.abs(above - here) + jnp.abs(below - here)
-        rounding = 100 * eps * jnp.maximum(jnp.abs(here), jnp.abs(above))
-        size = jnp.sum(jnp.abs(apart) * parts) + sides
-        wrong = jnp.maximum(jnp.abs(seen - told) - rounding, 0)
-        return wrong / jnp.where(size > 0, size, 1)
-
-    apart, values = differences
-    monotonicity, lipschitz = constants_near(game, theta, x, key_pairs)
-    # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
-    shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
-    slopes = jax.vmap(lambda shift: jax.grad(problem.objective, 1)(theta, x + 1e-3 * shift))(shifts)
-    examined = None if probing is None else examine(problem, theta, x, key_probes, *probing)
-    return Certificate(
-        objective=gradient.objective,
-        equilibrium_residual=found.residual,
-        equilibrium_error=jnp.max(jnp.abs(given - x)),
-        gap=gap(game, theta, x),
-        stationarity=gradient.objective if examined is None else examined.stationarity,
-        gradient=tree_norm(gradient.value),
-        derivative_error=jnp.max(jax.vmap(error)(apart, *values)),
-        linear_residual=gradient.residual,
-        complementarity_margin=_margin(game, theta, x),
-        least_slope=gradient.objective,
-        regret=largest_regret(game, theta, x),
-        strong_monotonicity=monotonicity,
-        lipschitz=lipschitz,
-        degenerate=gradient.degenerate,
-        insensitive=jnp.all(slopes == 0),
-        others=jnp.int32(0),
-        selected=jnp.asarray(True),
-        ending=ENDINGS.undecided if examined is None else examined.ending,
-        result=found.result,
-    )
-
-
-def _proved(
-    certificate: Certificate, problem: DesignProblem, theta: PyTree, x: Array
-) -> Certificate:
-    """With what linear programs prove of the design."""
-    found = judge(problem, theta, x)
-    dtype = certificate.objective.dtype
-    if found is None:
-        nobody = unknown(certificate.objective)
-        return eqx.tree_at(lambda c: (c.stationarity, c.least_slope), certificate, (nobody,) * 2)
-    return eqx.tree_at(
-        lambda c: (c.stationarity, c.least_slope, c.degenerate, c.ending),
-        certificate,
-        (
-            jnp.asarray(found.stationarity, dtype),
-            jax.device_put(np.asarray(found.least_slope, dtype)),
-            np.int32(found.degenerate),
-            found.ending,
-        ),
-    )
-
-
-def _margin(game: AbstractGame, theta: PyTree, x: Array) -> Array:
-    margin = game.strategies(theta).pairs(x, game.operator(theta, x)).margin
-    # Costs that rise without bound at the boundary keep every strategy in use.
-    return margin if game.entropic is None else jnp.where(game.entropic, jnp.inf, margin)

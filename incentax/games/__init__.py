@@ -5,6 +5,7 @@ from ._base import (
     AggregativeForm as AggregativeForm,
     Game as Game,
     Rational as Rational,
+    StrategySet as StrategySet,
 )
 from ._captured import hold_captured as hold_captured
 from ._quantal_response import QuantalResponse as QuantalResponse

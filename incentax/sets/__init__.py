@@ -3,6 +3,7 @@ from ._base import (
     AbstractSet as AbstractSet,
     AbstractStrategySet as AbstractStrategySet,
 )
+from ._beside import Beside as Beside
 from ._box import Box as Box, NonNegative as NonNegative, Reals as Reals
 from ._constraints import (
     Blocks as Blocks,

@@ -188,7 +188,7 @@ def _concluded(level: LowerLevel, best: Walk, rows: np.ndarray) -> DesignSolutio
         objective=objective,
         residual=_residual(problem, theta, strategy),
         steps=jax.device_put(np.int32(len(rows))),
-        history=_history(rows.astype(x.dtype)),
+        history=history_of(rows.astype(x.dtype)),
         stationarity=stationarity,
         ending=found.ending,
         result=found.result,
@@ -199,7 +199,7 @@ _unravelled = compiled(lambda level, flat: level.unravel(flat))
 _residual = compiled(lambda problem, theta, x: natural_residual(problem.game, theta, x))
 
 
-def _history(rows: Any) -> History:
+def history_of(rows: Any) -> History:
     """Objective, norm of its gradient and length of every step."""
     nobody = unknown(rows[:, 0])
     none: Any = np.zeros(len(rows), np.int32)
@@ -230,7 +230,7 @@ def _best_of_starts(
         objective=found.objective,
         residual=residual,
         steps=taken,
-        history=_history(rows),
+        history=history_of(rows),
         stationarity=found.stationarity,
         ending=found.ending,
         result=found.result,

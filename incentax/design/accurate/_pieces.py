@@ -19,6 +19,7 @@ from ...sets import LinearConstraints
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
 from ._place import arrive, nearest, Place
+from ._quadratic import least_quadratic
 from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
@@ -355,41 +356,14 @@ def _hessian(
 def _least_quadratic(
     gradient: np.ndarray, hessian: np.ndarray, rows: np.ndarray, rooms: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`argmin g't + t'Ht/2` with `rows t >= -rooms`, and the multipliers.
-
-    `H` is made convex first. By non-negative least squares: C. L. Lawson and R. J. Hanson,
-    *Solving Least Squares Problems* (1974), chapter 23.
-    """
-    import scipy.optimize  # noqa: PLC0415 (half a second, for kinks alone)
-
+    """`argmin g't + t'Ht/2` with `rows t >= -rooms`, and the multipliers; `H` is made convex."""
     if not len(gradient):
         return gradient, np.zeros(len(rows))
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     # No step is longer than ten times the unit of what moves.
     least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-100)
-    root = np.sqrt(np.maximum(np.abs(values), least))
-    back = vectors / root[None, :]  # t = back @ (y - image)
-    image = back.T @ gradient
-    if not len(rows):
-        return -back @ image, np.zeros(0)
-    sides = rows @ back
-    level = -rooms + sides @ image
-    size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)
-    # In units of the largest level: what is left below is 1 / (1 + |step|^2).
-    unit = max(np.max(np.abs(level) / size), 1e-300)
-    sides, level = sides / size[:, None], level / size / unit
-    system = np.concatenate([sides.T, level[None, :]])
-    aim = np.zeros(len(system))
-    aim[-1] = 1
-    try:
-        found, _ = scipy.optimize.nnls(system, aim)
-    except RuntimeError:  # its steps are used up
-        return np.zeros(len(gradient)), np.zeros(len(rows))
-    left = aim - system @ found
-    if not left[-1] > 1e-14:
-        return np.zeros(len(gradient)), np.zeros(len(rows))
-    nearest = left[:-1] * (unit / left[-1])
-    return -back @ (nearest + image), found * (unit / left[-1]) / size
+    back = vectors / np.sqrt(np.maximum(np.abs(values), least))[None, :]
+    return least_quadratic(gradient, back, rows, rooms)
 
 
 def _rounding(place: Place) -> float:

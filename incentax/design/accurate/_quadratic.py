@@ -1,6 +1,7 @@
-"""The quadratic program of a sequential quadratic step."""
+"""The quadratic programs of sequential quadratic steps: in a compiled search, and on the host."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ...sets import DenseJacobian, LinearConstraints, Rows, solve_kkt
@@ -47,3 +48,36 @@ def quadratic_step(
     solved = residual <= max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
     step = jnp.where(solved, unit * own * found.x, 0)
     return step, -(gradient @ step + step @ hessian @ step / 2)
+
+
+def least_quadratic(
+    gradient: np.ndarray, back: np.ndarray, rows: np.ndarray, rooms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`argmin g't + t'Ht/2` with `rows t >= -rooms` for `H^-1 = back back'`, and the multipliers.
+
+    Zeros where there is no such `t`. By non-negative least squares: C. L. Lawson and R. J. Hanson,
+    *Solving Least Squares Problems* (1974), chapter 23.
+    """
+    import scipy.optimize  # noqa: PLC0415 (half a second, for kinks and constraints alone)
+
+    image = back.T @ gradient  # t = back @ (y - image)
+    if not len(rows):
+        return -back @ image, np.zeros(0)
+    sides = rows @ back
+    level = -rooms + sides @ image
+    size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)
+    # In units of the largest level: what is left below is 1 / (1 + |step|^2).
+    unit = max(np.max(np.abs(level) / size), 1e-300)
+    sides, level = sides / size[:, None], level / size / unit
+    system = np.concatenate([sides.T, level[None, :]])
+    aim = np.zeros(len(system))
+    aim[-1] = 1
+    try:
+        found, _ = scipy.optimize.nnls(system, aim)
+    except RuntimeError:  # its steps are used up
+        return np.zeros(len(gradient)), np.zeros(len(rows))
+    left = aim - system @ found
+    if not left[-1] > 1e-14:
+        return np.zeros(len(gradient)), np.zeros(len(rows))
+    nearest = left[:-1] * (unit / left[-1])
+    return -back @ (nearest + image), found * (unit / left[-1]) / size

@@ -133,7 +133,7 @@ def _advance(levels: Levels, now: Search) -> Search:
     found, theta, fine = _line_search(levels, now, jnp.where(now.fresh, 0, step))
     taken = fine & ~now.fresh
     moved, bent = theta - now.theta, found.gradient - now.gradient
-    hessian = jnp.where(taken, _updated(hessian, moved, bent), hessian)
+    hessian = jnp.where(taken, updated_curvature(hessian, moved, bent), hessian)
     first_model = _first_model(levels.incentives, theta, found.gradient)
     hessian = jnp.where(now.fresh & (now.level <= levels.first), first_model, hessian)
     decrease = jnp.where(taken, now.objective - found.objective, 0)
@@ -253,7 +253,7 @@ def _width(incentives: LinearConstraints, theta: Array) -> Array:
     return jnp.min(jnp.where(jnp.isfinite(width) & (width > 0), width, size), initial=jnp.inf)
 
 
-def _updated(hessian: Array, moved: Array, bent: Array) -> Array:
+def updated_curvature(hessian: Array, moved: Array, bent: Array) -> Array:
     """BFGS with Powell's damping, so that the model stays convex."""
     curvature = moved @ bent
     image = hessian @ moved

@@ -1,0 +1,11 @@
+"""Designs within constraints, and the multipliers of these."""
+
+from ._augmented import (
+    AugmentedLagrangian as AugmentedLagrangian,
+    keeping_constraints as keeping_constraints,
+)
+from ._designer import (
+    contradicting as contradicting,
+    design_constrained as design_constrained,
+)
+from ._judge import judge_constrained as judge_constrained

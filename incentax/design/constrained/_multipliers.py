@@ -1,0 +1,226 @@
+"""Shadow prices: what makes the Lagrangian of a constrained design level at its end.
+
+    ∇f + sum of mu ∇c + (incentive set, equilibrium conditions) = 0,   d f_* / d bound = -mu
+
+with `mu >= 0` at an upper bound and `mu <= 0` at a lower one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..._compile import compiled
+from ..._results import ENDINGS
+from ...sets import LinearConstraints
+from .._constraint import Limits, limits_of
+from ..accurate import (
+    arrive,
+    Equations,
+    gradient_on,
+    incentives_of,
+    LowerLevel,
+    nearest,
+    Place,
+)
+from ._sequential import At
+
+# Parts of a unit within which a constraint binds.
+BINDS = 1e-6
+
+
+@dataclass
+class ShadowPrices:
+    """Multipliers, a number a row of the constraints, and what they make of the Lagrangian.
+
+    `stationarity`: its gradient, projected on the incentive set; `zero`: whether that is nothing,
+    relative to its parts. `kinks`: pairs of the agents with both sides zero; `bounds`: whether the
+    incentive set bears something.
+    """
+
+    mu: np.ndarray
+    stationarity: float
+    zero: bool
+    kinks: int
+    bounds: bool
+
+    @property
+    def at_rest(self) -> ENDINGS:
+        """The ending of a design that is stationary so."""
+        if self.kinks:
+            return ENDINGS.kink
+        return ENDINGS.at_bounds if self.bounds else ENDINGS.stationary
+
+
+@compiled
+def _limits(level: LowerLevel, theta: Array, packed: Array) -> tuple[Limits, Array]:
+    def at(both: Float[Array, " u"]) -> Limits:
+        x = level.unpack(both[theta.size :]).x.reshape(level.x.shape)
+        return limits_of(level.problem.constraints, level.unravel(both[: theta.size]), x)
+
+    both = jnp.concatenate([theta, packed])
+    return at(both), jax.jacrev(lambda both: at(both).value)(both)
+
+
+def shadow_prices(
+    level: LowerLevel,
+    theta: np.ndarray,
+    near: np.ndarray,
+    incentives: LinearConstraints,
+    unit: np.ndarray,
+    *,
+    of_violation: bool = False,
+) -> ShadowPrices | None:
+    """By non-negative least squares over what binds; `None` where there is no equilibrium.
+
+    `of_violation`: for the sum of all violations, each in its unit, in place of the objective.
+    """
+    place = arrive(level, theta, near)
+    if place is None:
+        return None
+    at, p = place.at, len(place.theta)
+    both: Any = jax.tree.map(np.asarray, _limits(level, place.theta, place.packed))
+    limits, rows = both
+    rows = np.where(np.isfinite(rows), rows, 0)
+    binding, violated = _binding(limits, unit), np.zeros(len(unit))
+    if of_violation:
+        binding, violated = _and_violated(limits, unit, binding)
+        at = eqx.tree_at(lambda a: a.slope, at, violated @ rows)
+    walls = _incentive_walls(at.unit, place.theta, incentives)
+    pushing, size = _pushing(rows * at.unit, binding)
+    found, one_sided = np.zeros(0), np.zeros(0)
+    for together in (False, True):
+        free, one_sided = _agents(at, incentives, p, together)
+        tangent = Equations(free, float(at.eps)).basis()
+        columns = np.concatenate([pushing, walls, one_sided]) @ tangent
+        found, left = _nonnegative(columns, at.slope * at.unit @ tangent)
+        if left <= 1e-5:
+            break
+    mu, borne = _by_row(found[: len(pushing)] / size, binding), found[len(pushing) :][: len(walls)]
+    whole = eqx.tree_at(lambda a: a.slope, at, at.slope + mu @ rows)
+    slope = gradient_on(Place(place.theta, place.packed, whole), at.active)
+    parts = np.abs(at.slope * at.unit).sum() + np.abs(mu) @ np.abs(rows) @ at.unit
+    kinks = int(at.degenerate.sum())
+    return _priced(level, place.theta, slope, mu + violated, (borne, parts), kinks)
+
+
+def prices_by_gradients(
+    level: LowerLevel,
+    at: At,
+    incentives: LinearConstraints,
+    width: np.ndarray,
+    *,
+    of_violation: bool = False,
+) -> ShadowPrices:
+    """The same from gradients in the incentive."""
+    theta = at.theta
+    unit = np.maximum(np.abs(at.rows) @ width, 1e-12)
+    binding, violated = _binding(at.limits, unit), np.zeros(len(unit))
+    if of_violation:
+        binding, violated = _and_violated(at.limits, unit, binding)
+        at = at._replace(gradient=violated @ at.rows)
+    pushing, size = _pushing(at.rows * width, binding)
+    walls = _incentive_walls(width, theta, incentives)
+    equal: Any = incentives.equality.dense(np.dtype(float)) * width
+    tangent = Equations(equal, 1e-16).basis() if len(equal) else np.eye(len(theta))
+    columns = np.concatenate([pushing, walls]) @ tangent
+    found, _ = _nonnegative(columns, at.gradient * width @ tangent)
+    mu = _by_row(found[: len(pushing)] / size, binding)
+    parts = np.abs(at.gradient) @ width + np.abs(mu) @ np.abs(at.rows) @ width
+    slope = at.gradient + mu @ at.rows
+    return _priced(level, theta, slope, mu + violated, (found[len(pushing) :], parts), 0)
+
+
+def _priced(
+    level: LowerLevel,
+    theta: np.ndarray,
+    slope: np.ndarray,
+    mu: np.ndarray,
+    borne: tuple[np.ndarray, float],
+    kinks: int,
+) -> ShadowPrices:
+    left = theta - nearest(level, theta - slope)
+    _, unit = incentives_of(level)
+    walls, parts = borne
+    zero = float(np.abs(left) @ unit) <= 1e-4 * parts
+    return ShadowPrices(
+        mu, float(np.linalg.norm(left)), zero, kinks, bool(np.any(walls > 1e-6 * parts))
+    )
+
+
+def _binding(limits: Any, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows at their upper and at their lower bound."""
+    return (
+        limits.value >= limits.upper - BINDS * unit,
+        limits.value <= limits.lower + BINDS * unit,
+    )
+
+
+def _and_violated(
+    limits: Any, unit: np.ndarray, binding: tuple[np.ndarray, np.ndarray]
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """What binds without being violated, and the slope of the sum of violations in the values."""
+    over = limits.value > limits.upper + BINDS * unit
+    under = limits.value < limits.lower - BINDS * unit
+    return (binding[0] & ~over, binding[1] & ~under), (over * 1.0 - under) / unit
+
+
+def _pushing(
+    rows: np.ndarray, binding: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outward slopes of what binds, of size one, and their sizes."""
+    outward = np.concatenate([rows[binding[0]], -rows[binding[1]]])
+    size = np.maximum(np.abs(outward).max(axis=1, initial=0.0), 1e-300)
+    return outward / size[:, None], size
+
+
+def _by_row(found: np.ndarray, binding: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    upper, lower = binding
+    mu, count = np.zeros(len(upper)), int(upper.sum())
+    mu[upper] += found[:count]
+    mu[lower] -= found[count:]
+    return mu
+
+
+def _agents(
+    at: Any, incentives: LinearConstraints, p: int, together: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of what the agents keep to: as equations, and those of kinks one-sided (or, `together`,
+    as equations too)."""
+    own = np.where(at.active[:, None], at.slack_slopes, at.multiplier_slopes)
+    at_kinks = [at.slack_slopes[at.degenerate], at.multiplier_slopes[at.degenerate]]
+    equal = np.zeros((len(incentives.equality_level), len(at.unit)))
+    equal[:, :p] = incentives.equality.dense(np.dtype(float))
+    rows = [own[~at.degenerate], at.missed_slopes, equal, *(at_kinks if together else [])]
+    one_sided = np.concatenate(at_kinks) if not together else np.zeros((0, len(at.unit)))
+    return np.concatenate(rows) * at.unit, -one_sided * at.unit
+
+
+def _incentive_walls(
+    unit: np.ndarray, theta: np.ndarray, incentives: LinearConstraints
+) -> np.ndarray:
+    """Outward rows of what binds of the incentive set, in these units of `u`."""
+    p, own = len(theta), unit[: len(theta)]
+    eye = np.eye(p, len(unit))
+    room = incentives.inequality_level - incentives.inequality @ theta
+    near = room <= 1e-8 * np.maximum(np.abs(incentives.inequality) @ own, 1e-300)
+    more = np.zeros((int(near.sum()), len(unit)))
+    more[:, :p] = incentives.inequality[near] * own
+    low = theta - incentives.lower <= 1e-8 * own
+    high = incentives.upper - theta <= 1e-8 * own
+    return np.concatenate([-eye[low], eye[high], more])
+
+
+def _nonnegative(columns: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
+    """`w >= 0` with `slope + columns' w = 0` as nearly as can be, and what is left, relative."""
+    import scipy.optimize  # noqa: PLC0415 (half a second, for constraints alone)
+
+    size = max(float(np.linalg.norm(slope)), 1e-300)
+    if not len(columns) or not len(slope):
+        return np.zeros(len(columns)), float(np.linalg.norm(slope)) / size
+    found, left = scipy.optimize.nnls(columns.T, -slope / size, maxiter=30 * columns.shape[0] + 100)
+    return found * size, float(left)

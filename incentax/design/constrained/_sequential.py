@@ -1,0 +1,246 @@
+"""Sequential quadratic steps in the incentive, for games too large for steps on pieces.
+
+At every incentive the exact equilibrium, the objective, the constraints, and the gradient of each
+by one adjoint solve. A step minimises a quadratic model of the Lagrangian within the linearised
+constraints, at a price for what it cannot keep; it is shortened until the exact penalty
+
+    f + sum of weight violation / unit
+
+falls. S.-P. Han, *Journal of Optimization Theory and Applications* 22 (1977) 297-309, with a
+second-order correction: Nocedal and Wright, *Numerical Optimization* (2006), chapter 18. On the
+host: one compiled evaluation, the rest is numpy.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from ..._compile import compiled
+from ..._results import RESULTS
+from ...equilibrium import find_equilibrium
+from ...sensitivity import Implicit
+from ...sets import LinearConstraints
+from .._constraint import Limits, limits_of
+from .._problem import DesignProblem
+from ..accurate import least_quadratic, updated_curvature
+from ._penalty import excess, Sides
+
+# Of the equilibria, and of a change of the penalty relative to its parts.
+_TOL, _NONE = 1e-10, 1e-13
+_LENGTHS = 12
+
+
+class At(NamedTuple):
+    """The problem at an incentive: objective, constraints and their gradients, and the equilibrium.
+
+    `rows`: gradients of the constraints' values, `limits`. `excess`: of every side of a constraint,
+    negative where there is room; `slopes`: its gradients. On the host all but the equilibrium are
+    numpy's.
+    """
+
+    theta: Any
+    objective: Any
+    gradient: Any
+    limits: Limits
+    rows: Any
+    excess: Any
+    slopes: Any
+    x: Array
+    solved: Any
+
+
+@partial(compiled, lasting=True)
+def _evaluated(
+    problem: DesignProblem,
+    sides: Sides,
+    like: PyTree,
+    theta: Array,
+    x: Array,
+    *,
+    entropic: bool | None,
+) -> At:
+    incentive = ravel_pytree(like)[1](theta)
+    x, _, result = find_equilibrium(
+        problem.game, incentive, x, None, _TOL, max_steps=20_000, entropic=entropic
+    )
+
+    def values(theta: PyTree, x: Array) -> Array:
+        at = limits_of(problem.constraints, theta, x)
+        return jnp.concatenate([problem.objective(theta, x)[None], at.value])
+
+    value, pull = jax.vjp(values, incentive, x)
+
+    def gradient(row: Array) -> Array:
+        direct, through = pull(row)
+        pulled = Implicit().pullback(problem.game, incentive, x, through)
+        return ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
+
+    gradients = jax.lax.map(gradient, jnp.eye(value.size, dtype=value.dtype)).astype(theta.dtype)
+    at, rows = limits_of(problem.constraints, incentive, x), gradients[1:]
+    upper, lower = jnp.asarray(sides.upper, int), jnp.asarray(sides.lower, int)
+    finite = jnp.isfinite(value[0]) & jnp.all(jnp.isfinite(gradients))
+    return At(
+        theta=theta,
+        objective=value[0],
+        gradient=gradients[0],
+        limits=at,
+        rows=rows,
+        excess=excess(problem.constraints, sides, incentive, x),
+        slopes=jnp.concatenate([rows[upper], -rows[lower]]),
+        x=x,
+        solved=(result == RESULTS.successful) & finite,
+    )
+
+
+_bent = compiled(updated_curvature)
+
+
+@dataclass
+class Descent:
+    """Where sequential quadratic steps stand.
+
+    - `at`: the point; `hessian`: of the Lagrangian, from its gradients; `mu`: a number a side.
+    - `unit`, `weight`: what counts as one of a violation, and what that costs.
+    - `ended`: nothing more is to be had.
+    - `rows`: objective, norm of the Lagrangian's gradient, length of the step.
+    """
+
+    at: At
+    hessian: np.ndarray
+    mu: np.ndarray
+    unit: np.ndarray
+    weight: float
+    ended: bool = False
+    rows: list[tuple[float, float, float]] = field(default_factory=list)
+
+    @property
+    def lagrangian(self) -> np.ndarray:
+        """Its gradient."""
+        return self.at.gradient + self.mu @ self.at.slopes
+
+    def violation(self, at: At) -> float:
+        """The sum over all sides, each in its unit."""
+        return float(np.sum(np.maximum(at.excess, 0) / self.unit))
+
+    def penalty(self, at: At) -> float:
+        """The exact penalty; infinite where there is no equilibrium."""
+        return float(at.objective) + self.weight * self.violation(at) if at.solved else np.inf
+
+
+class Evaluate:
+    """The problem at flat incentives, from the equilibrium of the last one."""
+
+    def __init__(self, problem: DesignProblem, sides: Sides, like: PyTree, entropic: bool | None):
+        self.problem, self.sides, self.like, self.entropic = problem, sides, like, entropic
+
+    def __call__(self, theta: np.ndarray, x: Array) -> At:
+        flat = jnp.asarray(theta, x.dtype)
+        found = _evaluated(self.problem, self.sides, self.like, flat, x, entropic=self.entropic)
+        rest = jax.tree.map(lambda leaf: np.asarray(leaf, float), found._replace(x=0, solved=0))
+        return rest._replace(x=found.x, solved=bool(found.solved))
+
+
+def descend(
+    evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, most: int
+) -> Descent:
+    """At most so many steps."""
+    while not descent.ended and len(descent.rows) < most:
+        _step(evaluate, descent, incentives)
+    return descent
+
+
+def _step(evaluate: Evaluate, descent: Descent, incentives: LinearConstraints) -> None:
+    at = descent.at
+    walls = _walls(at.theta, incentives)
+    step, mu, missed = _model_step(descent, walls, at.excess)
+    largest = float(np.max(mu * descent.unit, initial=0.0))
+    if largest > 0.9 * descent.weight and missed < 1e-9:
+        descent.weight = 2 * largest
+        step, mu, missed = _model_step(descent, walls, at.excess)
+    violated = descent.violation(at)
+    slope = float(at.gradient @ step) + descent.weight * (missed - violated)
+    parts = abs(float(at.objective)) + descent.weight * violated
+    if not slope < -_NONE * parts:
+        descent.mu, descent.ended = mu, True
+        return
+    before = descent.penalty(at)
+    for length in 0.5 ** np.arange(_LENGTHS):
+        found = evaluate(_inside(at.theta + length * step, incentives), at.x)
+        least = before + 1e-4 * length * slope
+        if length == 1 and descent.penalty(found) > least and found.solved:
+            # What the constraints have bent by on the way.
+            bent = found.excess - at.slopes @ (found.theta - at.theta)
+            corrected, _, _ = _model_step(descent, walls, bent)
+            found = evaluate(_inside(at.theta + corrected, incentives), at.x)
+        if descent.penalty(found) <= least:
+            break
+    else:
+        descent.mu, descent.ended = mu, True
+        return
+    moved = found.theta - at.theta
+    turned = (found.gradient + mu @ found.slopes) - (at.gradient + mu @ at.slopes)
+    if not descent.rows:  # the size of the first curvature that is met
+        bend = float(moved @ turned)
+        if bend > 0:
+            descent.hessian = np.eye(len(moved)) * float(turned @ turned) / bend
+    descent.hessian = np.asarray(_bent(descent.hessian, moved, turned), float)
+    descent.at, descent.mu = found, mu
+    length = float(np.linalg.norm(moved))
+    descent.rows.append((float(found.objective), float(np.linalg.norm(descent.lagrangian)), length))
+
+
+def _inside(theta: np.ndarray, incentives: LinearConstraints) -> np.ndarray:
+    return np.clip(theta, incentives.lower, incentives.upper)
+
+
+def _walls(theta: np.ndarray, incentives: LinearConstraints) -> tuple[np.ndarray, np.ndarray]:
+    """The incentive set around theta, `rows d >= -rooms`."""
+    eye = np.eye(len(theta))
+    equal = incentives.equality.dense(np.dtype(float))
+    off = incentives.equality_level - equal @ theta
+    rows = np.concatenate([eye, -eye, -incentives.inequality, equal, -equal])
+    rooms = np.concatenate(
+        [
+            theta - incentives.lower,
+            incentives.upper - theta,
+            incentives.inequality_level - incentives.inequality @ theta,
+            -off,
+            off,
+        ]
+    )
+    finite = np.isfinite(rooms)
+    return rows[finite], rooms[finite]
+
+
+def _model_step(
+    descent: Descent, walls: tuple[np.ndarray, np.ndarray], excess: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The step of the quadratic model, multipliers of the sides, and what violation it leaves.
+
+    Unknowns: the step, then what each side is let off, in its unit.
+    """
+    rows, rooms = walls
+    at, p, k = descent.at, len(descent.at.theta), len(excess)
+    values, vectors = np.linalg.eigh(descent.hessian)
+    values = np.maximum(values, 1e-10 * values.max())
+    # What is let off costs its weight, and a little more the more it is: a model is convex.
+    let = descent.weight / max(1.0, float(np.max(excess / descent.unit, initial=0.0)))
+    back: Any = np.zeros((p + k, p + k))
+    back[:p, :p], back[p:, p:] = vectors / np.sqrt(values)[None, :], np.eye(k) / np.sqrt(let)
+    gradient = np.concatenate([at.gradient, np.full(k, descent.weight)])
+    own = np.concatenate([-at.slopes / descent.unit[:, None], np.eye(k)], axis=1)
+    none = np.concatenate([np.zeros((k, p)), np.eye(k)], axis=1)
+    outer = np.concatenate([rows, np.zeros((len(rows), k))], axis=1)
+    found, weights = least_quadratic(
+        gradient,
+        back,
+        np.concatenate([own, none, outer]),
+        np.concatenate([-excess / descent.unit, np.zeros(k), rooms]),
+    )
+    return found[:p], weights[:k] / descent.unit, float(np.sum(np.maximum(found[p:], 0)))
