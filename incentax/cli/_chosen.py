@@ -5,7 +5,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +57,10 @@ def chosen(name: str, settings: tuple[str, ...]) -> Chosen:
         known = ", ".join(READY)
         raise ValueError(f"`PROBLEM` needs one of {known}, or FILE.py:NAME, got {name}")
     found = _attribute(Path(path), attribute)
+    name = f"{Path(path).resolve()}:{attribute}"
     if not isinstance(found, Instance | DesignProblem) and callable(found):
-        found = _made(found, arguments)
+        with _telling(Path(path)):
+            found = _made(found, arguments)
     elif arguments:
         raise ValueError(f"`--set` needs a function, got {name}, a {type(found).__name__}")
     if isinstance(found, DesignProblem):
@@ -82,19 +85,49 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"`--set` needs key=value, got {text}")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value  # a word
+    for read in (ast.literal_eval, float):
+        try:
+            return key, read(value)
+        except (ValueError, SyntaxError):
+            pass
+    return key, value  # a word
 
 
 def _made(make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    known = list(inspect.signature(make).parameters)
-    for key in arguments:
+    known = inspect.signature(make).parameters
+    for key, value in arguments.items():
         if key not in known:
             has = ", ".join(known) or "none"
-            raise ValueError(f"`--set` needs an argument of the problem ({has}), got {key}")
+            raise _Wrong(f"`--set` needs an argument of the problem ({has}), got {key}")
+        default = known[key].default
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            raise _Wrong(f"`--set {key}=...` needs a number, got {value}")
+    without = inspect.Parameter.empty
+    plain = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for key, one in known.items():
+        if one.default is without and one.kind not in plain and key not in arguments:
+            raise _Wrong(f"the problem needs a value of {key}: give `--set {key}=...`")
     return make(**arguments)
+
+
+class _Wrong(ValueError):
+    """An argument of the command, and no fault of the user's file."""
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """What a user's file raises is shown with its own traceback, then in a sentence."""
+    try:
+        yield
+    except _Wrong:
+        raise
+    except (Exception, SystemExit) as error:
+        # Without the frames that led to the file.
+        frames, own = error.__traceback__, path.resolve()
+        while frames and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
+            frames = frames.tb_next
+        sys.stderr.write("".join(traceback.format_exception(type(error), error, frames)))
+        raise ValueError(f"{path} raised {type(error).__name__}: {error}") from error
 
 
 def _attribute(path: Path, attribute: str) -> Any:
@@ -106,14 +139,8 @@ def _attribute(path: Path, attribute: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent.resolve()))  # its neighbours, as `python FILE.py` finds them
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        # The user's own traceback, without the frames that led to it.
-        frames = error.__traceback__
-        while frames and frames.tb_frame.f_code.co_filename != str(path):
-            frames = frames.tb_next
-        sys.stderr.write("".join(traceback.format_exception(type(error), error, frames)))
-        raise ValueError(f"{path} raised {type(error).__name__}: {error}") from error
+        with _telling(path):
+            spec.loader.exec_module(module)
     finally:
         sys.path.pop(0)
     if not hasattr(module, attribute):
@@ -121,9 +148,13 @@ def _attribute(path: Path, attribute: str) -> Any:
             name
             for name, value in vars(module).items()
             if isinstance(value, Instance | DesignProblem)
+            or (inspect.isfunction(value) and value.__module__ == module.__name__)
         ]
         has = ", ".join(problems) or "none"
-        raise ValueError(f"`PROBLEM` needs a problem of {path} ({has}), got {attribute}")
+        raise ValueError(
+            f"`PROBLEM` needs a problem of {path}, or a function that returns one ({has}), got "
+            f"{attribute}"
+        )
     return getattr(module, attribute)
 
 

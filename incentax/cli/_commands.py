@@ -87,10 +87,17 @@ def run(
     picked = chosen(problem, set_)
     scheme, steps = scheme or picked.scheme, picked.steps if steps is None else steps
     _require_counts({"--steps": steps, "--seeds": seeds, "--starts": starts})
-    ready_problem.scheme_named(picked.instance, scheme)
+    accurate = ready_problem.scheme_named(picked.instance, scheme) is None
+    if accurate and seeds > 1:
+        raise ValueError(f"`--seeds` needs a scheme, got {seeds} for the accurate designer")
+    if starts is not None and not accurate:
+        raise ValueError(f"`--starts` needs the accurate designer, got {starts} for {scheme}")
     folder = folder_for(out or Path("results") / picked.folder, picked.name, force)
     plots.new_figure(1, 1)  # a missing extra is told before the work, not after it
-    console().print(f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps.")
+    console().print(
+        f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps"
+        + (" from each start." if accurate else ".")
+    )
     with progress() as report:
         outcome = ready_problem.run(
             picked.instance, scheme, steps=steps, seeds=seeds, starts=starts, report=report

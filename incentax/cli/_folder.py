@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,20 @@ def read_result(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name in ("result.json", "result.npz"):
         if not (path / name).is_file():
             raise ValueError(f"`DIR` needs a folder of `incentax run`, got {path}, without {name}")
-    content = json.loads((path / "result.json").read_text())
-    with np.load(path / "result.npz") as arrays:
-        return content, dict(arrays)
+    try:
+        content = json.loads((path / "result.json").read_text())
+        with np.load(path / "result.npz") as arrays:
+            kept = dict(arrays)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`DIR` needs files as `incentax run` wrote them, got {path}: {error}"
+        ) from error
+    if "set" not in content:
+        raise ValueError(
+            f"`DIR` needs a folder of `incentax run`, got {path}, of another command: "
+            f"{content.get('name', 'unknown')}"
+        )
+    return content, kept
 
 
 def environment() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -44,8 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(f"{error}", 2)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return _told(f"{error}", 2)
+    except MemoryError as error:
+        return _told(f"not enough memory: {error}", 1)
     except KeyboardInterrupt:
         return _told("interrupted before there was anything to write", _INTERRUPTED)
+    except Exception as error:
+        sys.stderr.write(traceback.format_exc())
+        return _told(f"stopped by {type(error).__name__}: {error}", 1)
     return result or 0
 
 
@@ -57,7 +63,12 @@ def _told(sentence: str, status: int) -> int:
 def entry() -> None:
     """What the installed command calls."""
     _answer_interrupts()
-    sys.exit(main())
+    status = main()
+    if status == _INTERRUPTED:  # a compiler that is still at work would not outlive Python
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _answer_interrupts() -> None:

@@ -18,8 +18,9 @@ def console(stderr: bool = False) -> Console:
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """One table."""
     table = RichTable(title=title, title_justify="left")
+    wide = len(columns) > 2  # of two columns either may be the longer one
     for column in columns:
-        table.add_column(column, no_wrap=column == columns[0])
+        table.add_column(column, no_wrap=wide and column == columns[0], overflow="fold")
     for row in rows:
         table.add_row(*row)
     console().print(table)

@@ -224,9 +224,11 @@ def _distinct(game: AbstractGame, theta: PyTree, starts: Array) -> _Distinct:
 def other_equilibria(
     game: AbstractGame, theta: PyTree, x: Array, key: PRNGKeyArray, starts: int = 16
 ) -> np.ndarray:
-    """Equilibria that Newton's method finds from random starts, but for the one at `x`."""
+    """Equilibria that Newton's method finds from random starts, and from where play leads from
+    these, but for the one at `x`."""
     begun = draw_strategies(game, theta, x, jax.random.split(key, starts), 10.0)
-    known = _distinct(game, theta, jnp.concatenate([x[None], begun]))
+    played, _ = _play(game, theta, begun, natural_play(game, theta, begun))
+    known = _distinct(game, theta, jnp.concatenate([x[None], played, begun]))
     others = [index for index in known.chosen if known.row_of[index] != known.row_of[0]]
     away = np.abs(known.points[others] - np.asarray(x)).reshape(len(others), x.size).max(axis=1)
     return known.points[others][away > _SAME * known.sizes[others]]

@@ -25,10 +25,13 @@ from ._protocol import Report, Table
 from .network import draw_network, network_figures, network_rows, network_table
 
 ACCURATE = "accurate"
+# A share of the objective that is worth going on for.
+_MUCH = 1e-3
 # Incentives that a table shows.
 _SHOWN = 20
-# Rows of the history, and parts that a run is cut into.
-_ROWS, _PARTS = 200, 20
+# Rows of the history, parts that a run is cut into, and steps in a part at most: an interrupt is
+# heard between parts.
+_ROWS, _PARTS, _LONGEST = 200, 20, 250
 
 
 class Outcome(NamedTuple):
@@ -125,10 +128,10 @@ def _by_scheme(
     instance: Instance, scheme: AbstractScheme, steps: int, seeds: int, report: Report
 ) -> tuple[list[DesignSolution], Any, float, float]:
     """The solutions, their histories (seeds by rows), seconds to the first steps, and in all."""
-    every = max(1, steps // _ROWS)
-    part = every * max(1, steps // every // _PARTS)
+    every = max(1, min(steps // _ROWS, _LONGEST))
+    part = every * max(1, min(steps // _PARTS, _LONGEST) // every)
     clock = time.perf_counter()
-    report("compiling", 0.0)
+    report("compiling and first steps", 0.0)
 
     def begun(key: Array) -> Run:
         problem, start = instance.problem, instance.theta0
@@ -268,8 +271,13 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("derivative error, against central differences", f"{certificate['derivative_error']:.1e}"),
         ("seconds to the first steps (compiling)", f"{summary['seconds_to_first_steps']:.1f}"),
         ("seconds in all steps", f"{summary['seconds_to_run']:.1f}"),
-        ("result", summary["result"]),
+        ("result", _as_told(summary)),
     ]
+
+
+def _as_told(summary: dict[str, Any]) -> str:
+    done = summary["scheme"] != ACCURATE and summary["result"] == "successful"
+    return f"all {summary['steps']} steps done" if done else summary["result"]
 
 
 def words(outcome: Outcome) -> list[str]:
@@ -285,8 +293,13 @@ def words(outcome: Outcome) -> list[str]:
     elif residual < 1e-6:
         words = [
             f"The equilibrium is exact. The objective is within {100 * left:.1e} % of the best "
-            "that accurate steps reach from there."
+            "that quasi-Newton steps reach from these incentives."
         ]
+        if left > _MUCH:
+            words.append(
+                "More steps would lower it, and so would `--scheme accurate`: "
+                + summary["certificate"]["verdict"]
+            )
     else:
         words = [f"The equilibrium was not reached ({residual:.1e})."]
     if summary["seeds"] > 1:

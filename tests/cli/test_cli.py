@@ -281,7 +281,7 @@ def test_a_problem_of_ones_own(tmp_path, capsys):
 def test_a_file_that_has_no_such_problem(tmp_path, capsys):
     file = tmp_path / "own.py"
     file.write_text(OWN)
-    for name, words in (("tax", "(problem), got tax"), ("number", "a int")):
+    for name, words in (("tax", "(problem, scaled), got tax"), ("number", "a int")):
         assert main(["run", f"{file}:{name}"]) == 2
         assert words in capsys.readouterr().err
     assert main(["run", f"{file}:problem", "--set", "goal=1"]) == 2
@@ -360,3 +360,42 @@ def test_the_report_opens_in_a_browser(folder, tmp_path):
     for words in ("Verdict", "The equilibrium is exact.", "data:image/png;base64", "Environment"):
         assert words in page.stdout
     assert "http://" not in page.stdout.replace("http://www.w3.org", "")
+
+
+def test_what_a_user_file_raises_has_its_own_traceback_by_a_relative_path(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "own.py").write_text("def made(a):\n    raise RuntimeError('boom')\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "own.py:made", "--set", "a=1"]) == 2
+    told = capsys.readouterr().err
+    assert "line 2, in made" in told
+    assert "own.py raised RuntimeError: boom" in told
+    assert main(["run", "own.py:made"]) == 2
+    assert "give `--set a=...`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "emission-tax", "--set", "n=many"], "needs a number, got many"),
+        (["run", "chicken", "--seeds", "3"], "`--seeds` needs a scheme"),
+        (
+            ["run", "emission-tax", "--scheme", "double-loop", "--starts", "3"],
+            "`--starts` needs the accurate designer",
+        ),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments, words, capsys):
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_of_another_command_cannot_be_certified(tmp_path, capsys):
+    (tmp_path / "result.json").write_text('{"name": "tolls on a city"}')
+    np.savez(tmp_path / "result.npz", tolls=np.zeros(2))
+    assert main(["certify", str(tmp_path)]) == 2
+    assert "of another command: tolls on a city" in capsys.readouterr().err
+    (tmp_path / "result.npz").write_bytes(b"cut")
+    assert main(["certify", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err

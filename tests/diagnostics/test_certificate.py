@@ -149,3 +149,11 @@ def test_where_the_derivative_does_not_exist_nothing_is_called_stationary():
     certificate = ix.certify(problem, jnp.array([0.2]))
     assert certificate.ending in (ix.ENDINGS.no_derivative, ix.ENDINGS.not_stationary)
     assert "does not exist" in certificate.verdict
+
+
+def test_other_equilibria_at_corners_are_found_whatever_the_key():
+    """Newton's method from inside alone finds them now and then."""
+    instance = ix.problems.chicken()
+    for seed in range(3):
+        found = ix.certify(instance.problem, jnp.full(1, 2 / 3), key=jax.random.key(seed))
+        assert found.others == 2

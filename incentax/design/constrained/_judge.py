@@ -41,11 +41,18 @@ def judge_constrained(
     kept = bool(jnp.max(problem.limits(theta, x).violation / units) <= _KEPT)
     entropic = known_entropic(problem.game)
     flat = np.asarray(ravel_pytree(theta)[0])
+    shapes = problem.constraint_shapes(theta, x)
+
+    def told(prices: ShadowPrices, ending: ENDINGS, least: float) -> Verdict:
+        mu = named(problem.constraints, shapes, jnp.asarray(prices.mu, x.dtype))
+        ending = ending if kept else ENDINGS.infeasible
+        return Verdict(ending, prices.stationarity, least, prices.kinks, mu)
+
     if not is_judgeable(problem, theta, x, entropic):
         at = Evaluate(problem, sides_of(problem, theta, x), theta, entropic)(flat, x)
         prices = prices_by_gradients(level, at, incentives, width)
         ending = prices.at_rest if prices.zero else ENDINGS.not_stationary
-        return _said(problem, theta, x, prices, (ending, np.nan), kept)
+        return told(prices, ending, np.nan)
     prices = shadow_prices(level, flat, np.asarray(x).ravel(), incentives, np.asarray(units))
     if prices is None:
         return None
@@ -56,19 +63,4 @@ def judge_constrained(
     if found is None:
         return None
     ending = prices.at_rest if found.ending == ENDINGS.kink else found.ending
-    return _said(problem, theta, x, prices, (ending, found.least_slope), kept)
-
-
-def _said(
-    problem: DesignProblem,
-    theta: PyTree,
-    x: Array,
-    prices: ShadowPrices,
-    proved: tuple[ENDINGS, float],
-    kept: bool,
-) -> Verdict:
-    multipliers = named(
-        problem.constraints, problem.constraint_shapes(theta, x), jnp.asarray(prices.mu, x.dtype)
-    )
-    ending, least = proved if kept else (ENDINGS.infeasible, proved[1])
-    return Verdict(ending, prices.stationarity, least, prices.kinks, multipliers)
+    return told(prices, ending, found.least_slope)
