@@ -105,7 +105,7 @@ def shadow_prices(
     slope = gradient_on(Place(place.theta, place.packed, whole), at.active)
     parts = np.abs(at.slope * at.unit).sum() + np.abs(mu) @ np.abs(rows) @ at.unit
     kinks = int(at.degenerate.sum())
-    return _priced(level, place.theta, slope, mu + violated, (borne, parts), kinks)
+    return _priced(level, place.theta, slope, mu + violated, (borne, parts), kinks=kinks)
 
 
 def prices_by_gradients(
@@ -132,7 +132,7 @@ def prices_by_gradients(
     mu = _by_row(found[: len(pushing)] / size, binding)
     parts = np.abs(at.gradient) @ width + np.abs(mu) @ np.abs(at.rows) @ width
     slope = at.gradient + mu @ at.rows
-    return _priced(level, theta, slope, mu + violated, (found[len(pushing) :], parts), 0)
+    return _priced(level, theta, slope, mu + violated, (found[len(pushing) :], parts))
 
 
 def _priced(
@@ -141,7 +141,8 @@ def _priced(
     slope: np.ndarray,
     mu: np.ndarray,
     borne: tuple[np.ndarray, float],
-    kinks: int,
+    *,
+    kinks: int = 0,
 ) -> ShadowPrices:
     left = theta - nearest(level, theta - slope)
     _, unit = incentives_of(level)
