@@ -41,6 +41,7 @@ from .design import (
     RegulatorInfo as RegulatorInfo,
     Run as Run,
     SchemeInfo as SchemeInfo,
+    value_sensitivity as value_sensitivity,
     ZerothOrderRegulator as ZerothOrderRegulator,
 )
 from .diagnostics import (

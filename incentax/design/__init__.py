@@ -20,6 +20,7 @@ from ._solution import (
     History as History,
     raise_unless_designed as raise_unless_designed,
 )
+from ._value import value_sensitivity as value_sensitivity
 from .accurate import (
     examine as examine,
     is_judgeable as is_judgeable,

@@ -13,6 +13,7 @@ from ..dynamics import AbstractDynamics, Extragradient
 from ..games import AbstractGame, hold_captured
 from ..sensitivity import AbstractSensitivity, Implicit
 from ._door import strategy_at_door
+from ._multipliers import agents_multipliers
 from ._newton import Newton
 from ._residual import magnification, natural_residual
 
@@ -27,6 +28,11 @@ class Equilibrium(eqx.Module):
     - `degenerate`: number of active constraints or unused strategies without a multiplier. Where
       it is not 0, `x` has only one-sided derivatives, those of [`directional_derivative`][]; what
       JAX returns holds these constraints at rest.
+    - `multipliers`: of the agents' constraints, by name: `"lower"` and `"upper"` of the bounds, of
+      the shape of `x` (unused strategies of a simplex among them), `"equality"` a block of a
+      simplex or a row of a polyhedron, `"inequality"` a row. They make
+      `F + C^T equality + A^T inequality = lower - upper`, and all but those of equalities are
+      `>= 0`. JAX differentiates them too.
     - `result`: an entry of `ix.RESULTS`.
     """
 
@@ -34,6 +40,7 @@ class Equilibrium(eqx.Module):
     residual: Float[Array, ""]
     steps: Int[Array, ""]
     degenerate: Int[Array, ""]
+    multipliers: dict[str, Array]
     result: RESULTS
 
     def __str__(self) -> str:
@@ -165,7 +172,9 @@ def _solve(
     still, tol = jax.lax.stop_gradient((game, theta, x)), tol.astype(x.dtype)
     x, steps, result = find_equilibrium(*still, method, tol, max_steps=max_steps, entropic=entropic)
     residual, degenerate = _evidence(*still[:2], x)
-    return Equilibrium(sensitivity.attach(game, theta, x), residual, steps, degenerate, result)
+    x = sensitivity.attach(game, theta, x)
+    multipliers = agents_multipliers(game, theta, x)
+    return Equilibrium(x, residual, steps, degenerate, multipliers, result)
 
 
 def find_equilibrium(

@@ -70,6 +70,10 @@ class AbstractFace(eqx.Module):
         """
 
     @abc.abstractmethod
+    def multipliers(self, operator_value: Array) -> tuple[Array, Array]:
+        """`y` of the equalities and `z` of the inequalities, as functions of `F` on this face."""
+
+    @abc.abstractmethod
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
         """The map `g -> dx = scale * w` with `project(diagonal * w - scale * g) = 0`, `w` on the
         face and `diagonal` without zeros; symmetric."""

@@ -31,6 +31,9 @@ class FaceBeside(AbstractFace):
         own, more = self._split(w)
         return _joined(self.own.project(own), self.more.project(more))
 
+    def multipliers(self, operator_value: Array) -> tuple[Array, Array]:
+        return self.own.multipliers(self._split(operator_value)[0])
+
     def carry(
         self, constraints: LinearConstraints, x: Array, operator_value: Array
     ) -> tuple[Array, Array]:

@@ -30,6 +30,10 @@ class BoxFace(AbstractFace):
         bound = jnp.where(self.at_lower, lower, upper)
         return jnp.where(self.free, x, bound), jnp.zeros_like(operator_value)
 
+    def multipliers(self, operator_value: Array) -> tuple[Array, Array]:
+        none = jnp.zeros(0, operator_value.dtype)
+        return none, none
+
     def project(self, w: Array) -> Array:
         return jnp.where(self.free, w, 0)
 

@@ -36,6 +36,11 @@ class PolyhedronFace(AbstractFace):
     def project(self, w: Array) -> Array:
         return self.response(jnp.ones_like(w))(w)
 
+    def multipliers(self, operator_value: Array) -> tuple[Array, Array]:
+        found = -operator_value.ravel() @ (self.rows.T @ _pseudo_inverse(self.rows @ self.rows.T))
+        equalities = len(self.rows) - len(self.taut)
+        return found[:equalities], jnp.where(self.taut, found[equalities:], 0)
+
     def response(self, diagonal: Array) -> Callable[[Array], Array]:
         own = diagonal.ravel()
         weight = jnp.where(self.free, 1 / jnp.where(self.free, own, 1), 0)

@@ -33,6 +33,12 @@ class SimplexFace(AbstractFace):
         share = level / self.blocks(x)
         return x * self.blocks.transpose(share), jnp.zeros_like(operator_value)
 
+    def multipliers(self, operator_value: Array) -> tuple[Array, Array]:
+        # All that are used cost the same: how the mean is weighted is of no matter.
+        weight = jax.lax.stop_gradient(self.normal**2)
+        cost = jnp.where(self.used, operator_value, 0)
+        return -self.blocks(weight * cost), jnp.zeros(0, operator_value.dtype)
+
     def project(self, w: Array) -> Array:
         w = jnp.where(self.used, w, 0)
         return w - self.normal * self.blocks.transpose(self.blocks(self.normal * w))

@@ -30,12 +30,10 @@ from ..accurate import (
 from ._multipliers import prices_by_gradients, shadow_prices
 from ._penalty import penalised, Sides, sides_of, with_violations
 from ._sequential import descend, Descent, Evaluate
-from ._units import units_of, WEIGHT
+from ._units import kept_to, units_of, WEIGHT
 
 # How what a violation costs grows, and how often.
 _GROWTH, _TIMES = 30.0, 4
-# Parts of a unit by which a constraint is kept.
-_KEPT = 1e-7
 
 
 def design_constrained(task: Task) -> DesignSolution:
@@ -81,7 +79,11 @@ def _by_walks(task: Task, sides: Sides, units: np.ndarray, change: float) -> Des
         beside = with_violations(problem, sides, unit, theta, x)
         found = design_accurately(Task(whole, theta, beside, task.steps, starts, task.key))
         reached = found.theta, found.x[: x.size].reshape(x.shape)
-        return found, *reached, bool(jnp.max(problem.limits(*reached).violation / units) <= _KEPT)
+        return (
+            found,
+            *reached,
+            bool(jnp.max(problem.limits(*reached).violation / units) <= kept_to(x.dtype)),
+        )
 
     found, theta, x, kept = with_weight(WEIGHT)
     for time in range(1, _TIMES):
@@ -116,10 +118,12 @@ def _by_steps(task: Task, sides: Sides, units: np.ndarray) -> DesignSolution:
         descent = started(evaluate, start, x, per_side, width)
         for _ in range(_TIMES):
             descent = descend(evaluate, descent, incentives, task.steps)
-            if descent.violation(descent.at) <= _KEPT or len(descent.rows) >= task.steps:
+            if descent.violation(descent.at) <= kept_to(x.dtype) or len(descent.rows) >= task.steps:
                 break
             descent.weight, descent.ended = descent.weight * _GROWTH, False
-        order = [(max(d.violation(d.at), _KEPT), d.at.objective) for d in (best, descent) if d]
+        order = [
+            (max(d.violation(d.at), kept_to(x.dtype)), d.at.objective) for d in (best, descent) if d
+        ]
         best = descent if order[-1] <= order[0] else best
     assert best is not None
     return _after_steps(task, best, incentives, width)
@@ -154,7 +158,7 @@ def _after_steps(
     """The solution at the end of sequential quadratic steps."""
     problem, at, dtype = task.problem, descent.at, task.x.dtype
     level = LowerLevel(problem, task.theta, task.x)
-    kept = descent.violation(at) <= _KEPT
+    kept = descent.violation(at) <= kept_to(dtype)
     prices = prices_by_gradients(level, at, incentives, width, of_violation=not kept)
     theta = level.unravel(jnp.asarray(at.theta, dtype))
     rows = np.reshape(np.asarray(descent.rows, float), (-1, 3)).astype(dtype)

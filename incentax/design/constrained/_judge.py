@@ -15,10 +15,7 @@ from ..accurate import incentives_of, is_judgeable, judge, LowerLevel
 from ._multipliers import prices_by_gradients, shadow_prices, ShadowPrices
 from ._penalty import penalised, sides_of, with_violations
 from ._sequential import Evaluate
-from ._units import units_of, WEIGHT
-
-# Parts of a unit within which a constraint is kept.
-_KEPT = 1e-5
+from ._units import kept_to, units_of, WEIGHT
 
 
 class Verdict(NamedTuple):
@@ -38,7 +35,7 @@ def judge_constrained(
     units, change = units_of(problem, theta, x, key)
     level = LowerLevel(problem, theta, x)
     incentives, width = incentives_of(level)
-    kept = bool(jnp.max(problem.limits(theta, x).violation / units) <= _KEPT)
+    kept = bool(jnp.max(problem.limits(theta, x).violation / units) <= 100 * kept_to(x.dtype))
     entropic = known_entropic(problem.game)
     flat = np.asarray(ravel_pytree(theta)[0])
     shapes = problem.constraint_shapes(theta, x)

@@ -28,9 +28,7 @@ from ..accurate import (
     Place,
 )
 from ._sequential import At
-
-# Parts of a unit within which a constraint binds.
-BINDS = 1e-6
+from ._units import kept_to
 
 
 @dataclass
@@ -86,9 +84,10 @@ def shadow_prices(
     both: Any = jax.tree.map(np.asarray, _limits(level, place.theta, place.packed))
     limits, rows = both
     rows = np.where(np.isfinite(rows), rows, 0)
-    binding, violated = _binding(limits, unit), np.zeros(len(unit))
+    close = unit * 10 * kept_to(level.x.dtype)
+    binding, violated = _binding(limits, close), np.zeros(len(unit))
     if of_violation:
-        binding, violated = _and_violated(limits, unit, binding)
+        binding, violated = _and_violated(limits, close, binding, unit)
         at = eqx.tree_at(lambda a: a.slope, at, violated @ rows)
     walls = _incentive_walls(at.unit, place.theta, incentives)
     pushing, size = _pushing(rows * at.unit, binding)
@@ -119,9 +118,10 @@ def prices_by_gradients(
     """The same from gradients in the incentive."""
     theta = at.theta
     unit = np.maximum(np.abs(at.rows) @ width, 1e-12)
-    binding, violated = _binding(at.limits, unit), np.zeros(len(unit))
+    close = unit * 10 * kept_to(level.x.dtype)
+    binding, violated = _binding(at.limits, close), np.zeros(len(unit))
     if of_violation:
-        binding, violated = _and_violated(at.limits, unit, binding)
+        binding, violated = _and_violated(at.limits, close, binding, unit)
         at = at._replace(gradient=violated @ at.rows)
     pushing, size = _pushing(at.rows * width, binding)
     walls = _incentive_walls(width, theta, incentives)
@@ -153,20 +153,20 @@ def _priced(
     )
 
 
-def _binding(limits: Any, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _binding(limits: Any, close: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows at their upper and at their lower bound."""
     return (
-        limits.value >= limits.upper - BINDS * unit,
-        limits.value <= limits.lower + BINDS * unit,
+        limits.value >= limits.upper - close,
+        limits.value <= limits.lower + close,
     )
 
 
 def _and_violated(
-    limits: Any, unit: np.ndarray, binding: tuple[np.ndarray, np.ndarray]
+    limits: Any, close: np.ndarray, binding: tuple[np.ndarray, np.ndarray], unit: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """What binds without being violated, and the slope of the sum of violations in the values."""
-    over = limits.value > limits.upper + BINDS * unit
-    under = limits.value < limits.lower - BINDS * unit
+    over = limits.value > limits.upper + close
+    under = limits.value < limits.lower - close
     return (binding[0] & ~over, binding[1] & ~under), (over * 1.0 - under) / unit
 
 

@@ -15,6 +15,11 @@ from ..accurate import unit_of
 WEIGHT = 10.0
 
 
+def kept_to(dtype: jnp.dtype) -> float:
+    """Parts of a unit to which a constraint can be kept in a precision."""
+    return max(1e-7, 100 * float(jnp.finfo(dtype).eps))
+
+
 @compiled
 def units_of(problem: DesignProblem, theta: PyTree, x: Array, key: Array) -> tuple[Array, Array]:
     """What counts as one of each constraint's value, and of the objective's: what they change by
