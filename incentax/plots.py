@@ -121,6 +121,24 @@ def draw_map(
     return coloured
 
 
+def draw_front(
+    axes: "Axes", front: Any, names: tuple[str, str] = ("objective", "second objective")
+) -> None:
+    """A [`Front`][]: points that were reached, joined, and those that are dominated or were not."""
+    second, first = np.asarray(front.objectives)[:, 1], np.asarray(front.objectives)[:, 0]
+    reached, dominated = np.asarray(front.reached), np.asarray(front.dominated)
+    good = reached & ~dominated
+    axes.plot(second[good], first[good], "o-", ms=4, label="front")
+    for which, marker, label in (
+        (reached & dominated, "x", "dominated"),
+        (~reached, "s", "missed"),
+    ):
+        if which.any():
+            axes.plot(second[which], first[which], marker, color="C3", ms=5, label=label)
+    axes.set(xlabel=names[1], ylabel=names[0])
+    axes.legend(fontsize=8)
+
+
 # Of the seeds, drawn as a band.
 QUANTILES = (0.1, 0.9)
 

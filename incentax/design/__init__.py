@@ -2,6 +2,7 @@
 
 from ._constraint import Constraint as Constraint
 from ._design import design as design
+from ._front import Front as Front, pareto as pareto
 from ._problem import (
     DesignProblem as DesignProblem,
     evaluate_hypergradient as evaluate_hypergradient,

@@ -1,7 +1,11 @@
 """The accurate designer: searches, steps on pieces, and what is proved of their end."""
 
 from ._b_stationarity import incentives_of as incentives_of, unit_of as unit_of
-from ._designer import design_accurately as design_accurately, history_of as history_of
+from ._designer import (
+    design_accurately as design_accurately,
+    design_near as design_near,
+    history_of as history_of,
+)
 from ._examine import examine as examine, NO_DERIVATIVE as NO_DERIVATIVE
 from ._judge import is_judgeable as is_judgeable, judge as judge
 from ._lower_level import LowerLevel as LowerLevel

@@ -170,6 +170,19 @@ def _walk_from_ends(
     return _concluded(level, best, rows)
 
 
+def design_near(
+    problem: DesignProblem, theta: PyTree, x: Array, steps: int
+) -> DesignSolution | None:
+    """By steps on pieces alone, from an incentive whose equilibrium is near `x`, if it has one."""
+    level = LowerLevel(problem, theta, x)
+    incentives, _ = incentives_of(level)
+    place = arrive(level, np.asarray(ravel_pytree(theta)[0]), np.asarray(x).ravel())
+    if place is None:
+        return None
+    walked = walk(level, place, incentives, steps, np.inf)
+    return _concluded(level, walked, np.reshape(walked.rows, (-1, 3)))
+
+
 def _concluded(level: LowerLevel, best: Walk, rows: np.ndarray) -> DesignSolution:
     """What the steps on pieces have found, and what is proved of it."""
     place, problem, x = best.place, level.problem, level.x

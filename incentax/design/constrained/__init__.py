@@ -6,6 +6,7 @@ from ._augmented import (
 )
 from ._designer import (
     contradicting as contradicting,
+    design_along as design_along,
     design_constrained as design_constrained,
 )
 from ._judge import judge_constrained as judge_constrained

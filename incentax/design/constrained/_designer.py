@@ -1,5 +1,6 @@
 """A design within constraints: by an exact penalty, whose weight grows until all are kept."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from .._solution import DesignSolution
 from .._task import spread_starts, Task
 from ..accurate import (
     design_accurately,
+    design_near,
     history_of,
     incentives_of,
     is_judgeable,
@@ -34,6 +36,8 @@ from ._units import kept_to, units_of, WEIGHT
 
 # How what a violation costs grows, and how often.
 _GROWTH, _TIMES = 30.0, 4
+# Of a point between others: the relative decrease that counts as none.
+_NEARLY = 1e-9
 
 
 def design_constrained(task: Task) -> DesignSolution:
@@ -67,35 +71,67 @@ def _with_values(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
     )
 
 
-def _by_walks(task: Task, sides: Sides, units: np.ndarray, change: float) -> DesignSolution:
-    """By the accurate designer of the penalised problem, kinks and proofs included."""
+def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[DesignSolution]:
+    """Designs of problems that differ in their numbers alone, each from the end of the last one."""
+    problem, theta, x = task.problem, task.theta, task.x
+    if is_judgeable(problem, theta, x, known_entropic(problem.game)):
+        for one in problems:
+            sides = sides_of(one, task.theta, task.x)
+            units, change = units_of(one, task.theta, task.x, task.key)
+            found = _by_walks(
+                task._replace(problem=one),
+                sides,
+                np.asarray(units, float),
+                float(change),
+                near=True,
+            )
+            yield found
+            task = task._replace(theta=found.theta, x=found.x)
+        return
+    incentives, width = incentives_of(LowerLevel(problem, theta, x))
+    descent = None
+    for one in problems:
+        task, sides = task._replace(problem=one), sides_of(one, theta, x)
+        evaluate = Evaluate(one, sides, theta, known_entropic(one.game))
+        if descent is None:
+            units, _ = units_of(one, theta, x, task.key)
+            per_side = np.asarray(units, float)[[*sides.upper, *sides.lower]]
+            descent = started(evaluate, np.asarray(ravel_pytree(theta)[0]), x, per_side, width)
+        else:
+            at = evaluate(descent.at.theta, descent.at.x)
+            kept = descent.hessian, descent.mu, descent.unit, descent.weight
+            descent = Descent(at, *kept, _NEARLY)
+        descent = _until_kept(evaluate, descent, incentives, task)
+        yield _after_steps(task, descent, incentives, width)
+
+
+def _by_walks(
+    task: Task, sides: Sides, units: np.ndarray, change: float, *, near: bool = False
+) -> DesignSolution:
+    """By the accurate designer of the penalised problem, kinks and proofs included; from a start
+    `near` an optimum by steps on pieces alone."""
     problem, theta, x = task.problem, task.theta, task.x
     size = 1 + float(jnp.max(jnp.abs(x)))
     unit, starts = jnp.asarray(units / size, x.dtype), task.starts
-
-    def with_weight(factor: float) -> tuple[DesignSolution, PyTree, Array, bool]:
-        weight = jnp.asarray(factor * change / size, x.dtype)
+    found, kept = None, False
+    for time in range(_TIMES):
+        weight = jnp.asarray(WEIGHT * _GROWTH**time * change / size, x.dtype)
         whole = penalised(problem, sides, x.shape, unit, weight)
         beside = with_violations(problem, sides, unit, theta, x)
-        found = design_accurately(Task(whole, theta, beside, task.steps, starts, task.key))
-        reached = found.theta, found.x[: x.size].reshape(x.shape)
-        return (
-            found,
-            *reached,
-            bool(jnp.max(problem.limits(*reached).violation / units) <= kept_to(x.dtype)),
-        )
-
-    found, theta, x, kept = with_weight(WEIGHT)
-    for time in range(1, _TIMES):
+        found = design_near(whole, theta, beside, task.steps) if near else None
+        if found is None:
+            again = Task(whole, theta, beside, task.steps, starts, task.key)
+            found = design_accurately(again)
+        theta, x = found.theta, found.x[: x.size].reshape(x.shape)
+        kept = bool(jnp.max(problem.limits(theta, x).violation / units) <= kept_to(x.dtype))
         if kept:
             break
         starts = min(starts, 4)
-        found, theta, x, kept = with_weight(WEIGHT * _GROWTH**time)
+    assert found is not None
     level = LowerLevel(problem, theta, x)
     incentives, _ = incentives_of(level)
-    flat = np.asarray(ravel_pytree(theta)[0])
-    near = np.asarray(x).ravel()
-    prices = shadow_prices(level, flat, near, incentives, units, of_violation=not kept)
+    flat, at = np.asarray(ravel_pytree(theta)[0]), np.asarray(x).ravel()
+    prices = shadow_prices(level, flat, at, incentives, units, of_violation=not kept)
     if prices is None:
         return _concluded(task, (theta, x), found, kept, np.full(len(units), np.nan))
     ending = prices.at_rest if found.ending == ENDINGS.kink else found.ending
@@ -112,21 +148,26 @@ def _by_steps(task: Task, sides: Sides, units: np.ndarray) -> DesignSolution:
     problem, theta, x = task.problem, task.theta, task.x
     incentives, width = incentives_of(LowerLevel(problem, theta, x))
     evaluate = Evaluate(problem, sides, theta, known_entropic(problem.game))
-    per_side = units[[*sides.upper, *sides.lower]]
-    best: Descent | None = None
+    per_side, least = units[[*sides.upper, *sides.lower]], kept_to(x.dtype)
+    found = []
     for start in _flat_starts(task):
         descent = started(evaluate, start, x, per_side, width)
-        for _ in range(_TIMES):
-            descent = descend(evaluate, descent, incentives, task.steps)
-            if descent.violation(descent.at) <= kept_to(x.dtype) or len(descent.rows) >= task.steps:
-                break
-            descent.weight, descent.ended = descent.weight * _GROWTH, False
-        order = [
-            (max(d.violation(d.at), kept_to(x.dtype)), d.at.objective) for d in (best, descent) if d
-        ]
-        best = descent if order[-1] <= order[0] else best
-    assert best is not None
+        found.append(_until_kept(evaluate, descent, incentives, task))
+    best = min(found, key=lambda d: (max(d.violation(d.at), least), float(d.at.objective)))
     return _after_steps(task, best, incentives, width)
+
+
+def _until_kept(
+    evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, task: Task
+) -> Descent:
+    """Steps to the end, with a weight that grows until the constraints are kept."""
+    for _ in range(_TIMES):
+        descent = descend(evaluate, descent, incentives, task.steps)
+        kept = descent.violation(descent.at) <= kept_to(task.x.dtype)
+        if kept or len(descent.rows) >= task.steps:
+            break
+        descent.weight, descent.ended = descent.weight * _GROWTH, False
+    return descent
 
 
 def started(

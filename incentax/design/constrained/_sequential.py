@@ -33,7 +33,8 @@ from ._penalty import excess, Sides
 
 # Of the equilibria, and of a change of the penalty relative to its parts.
 _TOL, _NONE = 1e-10, 1e-13
-_LENGTHS = 12
+# Lengths of a step, and how often its weight grows, at most.
+_LENGTHS, _DEARER = 12, 4
 
 
 class At(NamedTuple):
@@ -81,7 +82,8 @@ def _evaluated(
         pulled = Implicit().pullback(problem.game, incentive, x, through)
         return ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
 
-    gradients = jax.lax.map(gradient, jnp.eye(value.size, dtype=value.dtype)).astype(theta.dtype)
+    # Side by side: what the adjoint systems have in common is computed once.
+    gradients = jax.vmap(gradient)(jnp.eye(value.size, dtype=value.dtype)).astype(theta.dtype)
     at, rows = limits_of(problem.constraints, incentive, x), gradients[1:]
     upper, lower = jnp.asarray(sides.upper, int), jnp.asarray(sides.lower, int)
     finite = jnp.isfinite(value[0]) & jnp.all(jnp.isfinite(gradients))
@@ -107,7 +109,7 @@ class Descent:
 
     - `at`: the point; `hessian`: of the Lagrangian, from its gradients; `mu`: a number a side.
     - `unit`, `weight`: what counts as one of a violation, and what that costs.
-    - `ended`: nothing more is to be had.
+    - `none`: relative decrease that counts as none; `ended`: no more is to be had.
     - `rows`: objective, norm of the Lagrangian's gradient, length of the step.
     """
 
@@ -116,6 +118,7 @@ class Descent:
     mu: np.ndarray
     unit: np.ndarray
     weight: float
+    none: float = _NONE
     ended: bool = False
     rows: list[tuple[float, float, float]] = field(default_factory=list)
 
@@ -159,14 +162,19 @@ def _step(evaluate: Evaluate, descent: Descent, incentives: LinearConstraints) -
     at = descent.at
     walls = _walls(at.theta, incentives)
     step, mu, missed = _model_step(descent, walls, at.excess)
-    largest = float(np.max(mu * descent.unit, initial=0.0))
-    if largest > 0.9 * descent.weight and missed < 1e-9:
-        descent.weight = 2 * largest
-        step, mu, missed = _model_step(descent, walls, at.excess)
     violated = descent.violation(at)
+    for _ in range(_DEARER):
+        largest = float(np.max(mu * descent.unit, initial=0.0))
+        if missed > 1e-9 + 0.1 * violated:
+            descent.weight *= 10
+        elif largest > 0.9 * descent.weight:
+            descent.weight = 2 * largest
+        else:
+            break
+        step, mu, missed = _model_step(descent, walls, at.excess)
     slope = float(at.gradient @ step) + descent.weight * (missed - violated)
     parts = abs(float(at.objective)) + descent.weight * violated
-    if not slope < -_NONE * parts:
+    if not slope < -descent.none * parts:
         descent.mu, descent.ended = mu, True
         return
     before = descent.penalty(at)

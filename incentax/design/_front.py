@@ -1,0 +1,166 @@
+"""Fronts: the best of one objective for every level of another."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
+
+from .._checks import is_inside, require_count
+from .._results import as_table, RESULTS
+from ._constraint import Constraint
+from ._design import design
+from ._problem import DesignProblem
+from ._solution import DesignSolution
+from ._task import task_at_door
+from .constrained import design_along
+
+_NAME = "second objective"
+
+
+class Front(eqx.Module):
+    """Answer of [`pareto`][]: a row a point, from the least of the second objective on.
+
+    - `theta`, `x`: incentives (like `theta0`, along a leading axis) and strategies.
+    - `objectives`: the problem's and the second one, two columns.
+    - `levels`: bounds of the second one.
+    - `slope`: by how much the problem's objective changes for one more of the level (`<= 0`): the
+      price of the second objective. NaN where the level is the least that there is.
+    - `reached`: whether the level was met, at a point proved or found to be stationary.
+    - `dominated`: whether another point of the front is better in one and no worse in the other.
+    """
+
+    theta: PyTree
+    x: Array
+    objectives: Float[Array, "points 2"]
+    levels: Float[Array, " points"]
+    slope: Float[Array, " points"]
+    reached: Bool[Array, " points"]
+    dominated: Bool[Array, " points"]
+
+    def __str__(self) -> str:
+        return as_table(
+            [
+                ("objective", self.objectives[:, 0]),
+                ("second objective", self.objectives[:, 1]),
+                ("slope", self.slope),
+                ("points reached", f"{int(self.reached.sum())} of {len(self.levels)}"),
+                ("dominated", f"{int(self.dominated.sum())}"),
+            ]
+        )
+
+
+def pareto(
+    problem: DesignProblem,
+    theta0: PyTree,
+    objective: Callable | None = None,
+    *,
+    bounds: ArrayLike | None = None,
+    points: int = 16,
+    x0: Array | None = None,
+    steps: int | None = None,
+    starts: int | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Front:
+    """The front of the problem's objective and a second one, both to be small.
+
+        min f(theta, x*(theta))  subject to  second(theta, x*(theta)) <= level
+
+    for levels between the two ends, where one of them is least (epsilon constraints: Y. Y. Haimes,
+    L. S. Lasdon, D. A. Wismer, *IEEE Transactions on Systems, Man, and Cybernetics* 1 (1971)
+    296-297). Each point starts from its neighbour's end, in the same compiled programs; multipliers
+    are the front's slopes. Points in between are local optima, as good as a neighbour leads to.
+
+    **Arguments:**
+
+    - `problem`, `theta0`: a problem, with constraints or without, and a start.
+    - `objective`: the second objective, a pure function `(theta, x) -> scalar`; a revenue enters
+      with a minus sign.
+    - `bounds`: levels of the second objective. When left out `points` of them, evenly from its
+      least value to its value where the problem's own objective is least.
+    - `points`: at least 2.
+    - `x0`, `steps`, `starts`, `key`: of the designs at the ends, see [`design`][].
+
+    **Raises** `ValueError` without a second objective, for bounds that are not finite, under `jit`,
+    and what [`design`][] raises for a wrong argument.
+
+    !!! example
+
+        Revenue against what a tax costs a firm that sells `4 - tax`:
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda tax, x: x + tax - 4, ix.NonNegative((1,)))
+        >>> taxes = ix.Box(0.0, jnp.full(1, 4.0))
+        >>> problem = ix.DesignProblem(game, lambda tax, x: (tax**2).sum(), taxes)
+        >>> front = ix.pareto(problem, jnp.zeros(1), lambda tax, x: -(tax * x).sum(), points=3)
+        >>> print(front.objectives.round(2) + 0)
+        [[ 4.   -4.  ]
+         [ 0.34 -2.  ]
+         [ 0.    0.  ]]
+    """
+    if objective is None:
+        raise ValueError("`pareto(objective)` needs a second objective, got None")
+    points = require_count("pareto", "points", points)
+    task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
+    if is_inside(problem, task.theta, task.x):
+        raise ValueError("`pareto(problem)` needs known values, outside of `jit` and `vmap`")
+    given: Any = {"steps": task.steps, "starts": task.starts, "key": task.key, "throw": False}
+
+    def with_level(level: ArrayLike) -> DesignProblem:
+        bound = Constraint(objective, upper=jnp.asarray(level, task.x.dtype), name=_NAME)
+        own = problem.game, problem.objective, problem.incentive_set
+        return DesignProblem(*own, constraints=[*problem.constraints, bound])
+
+    second = with_level(0.0).constraints[-1].value
+    first_end = design(problem, task.theta, x0=task.x, **given)
+    if bounds is None:
+        if points < 2:
+            raise ValueError(f"`pareto(points=...)` needs at least 2, got {points}")
+        other = DesignProblem(
+            problem.game, second, problem.incentive_set, constraints=problem.constraints
+        )
+        second_end = design(other, first_end.theta, x0=first_end.x, **given)
+        least, most = (float(second(end.theta, end.x)) for end in (second_end, first_end))
+        levels = np.linspace(least, most, points)
+        within = levels[1:-1][::-1]
+    else:
+        second_end, levels = None, np.unique(np.asarray(bounds, float))
+        if not np.isfinite(levels).all() or not levels.size:
+            raise ValueError(f"`pareto(bounds=...)` needs finite levels, got {bounds}")
+        within = levels[::-1]
+    near = task._replace(problem=with_level(levels[-1]), theta=first_end.theta, x=first_end.x)
+    found = list(design_along(near, map(with_level, within)))[::-1]
+    ends = [[second_end], [first_end]] if second_end is not None else [[], []]
+    return _as_front([*ends[0], *found, *ends[1]], levels, second, problem)
+
+
+def _as_front(
+    solutions: Sequence[DesignSolution],
+    levels: np.ndarray,
+    second: Callable[[PyTree, Array], Array],
+    problem: DesignProblem,
+) -> Front:
+    dtype = solutions[0].x.dtype
+    values = [
+        (float(problem.objective(one.theta, one.x)), float(second(one.theta, one.x)))
+        for one in solutions
+    ]
+    objectives = np.asarray(values)
+    slope = [-float(one.multipliers.get(_NAME, np.nan)) for one in solutions]
+    if _NAME not in solutions[-1].multipliers:
+        slope[-1] = 0.0  # the least of the problem's own objective
+    size = 1e-9 * (1 + np.abs(objectives))
+    no_worse = (objectives[None] <= objectives[:, None] + size[:, None]).all(axis=-1)
+    better = (objectives[None] < objectives[:, None] - size[:, None]).any(axis=-1)
+    return Front(
+        theta=jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one.theta for one in solutions)),
+        x=jnp.stack([one.x for one in solutions]),
+        objectives=jnp.asarray(objectives, dtype),
+        levels=jnp.asarray(levels, dtype),
+        slope=jnp.asarray(slope, dtype),
+        reached=jnp.asarray([bool(one.result == RESULTS.successful) for one in solutions]),
+        dominated=jnp.asarray((no_worse & better).any(axis=-1)),
+    )

@@ -1,0 +1,87 @@
+"""Fronts of two objectives: a closed form, their slopes, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+
+
+def _squared(tax, x):
+    del x
+    return (tax**2).sum()
+
+
+def _unpaid(tax, x):
+    return -(tax * x).sum()
+
+
+def _problem(**more):
+    game = ix.Game(lambda tax, x: x + tax - 4, ix.NonNegative((1,)))
+    return ix.DesignProblem(game, _squared, ix.Box(0.0, jnp.full(1, 4.0)), **more)
+
+
+def test_a_front_has_its_closed_form_and_its_slope():
+    front = ix.pareto(_problem(), jnp.zeros(1), _unpaid, points=5)
+    revenue = jnp.linspace(4.0, 0.0, 5)
+    tax = 2 - jnp.sqrt(4 - revenue)
+    exact = jnp.stack([tax**2, -revenue], axis=1)
+    assert jnp.max(jnp.abs(front.objectives - exact)) < 1e-5
+    assert bool(front.reached.all())
+    assert not bool(front.dominated.any())
+    inner = slice(1, 4)
+    assert jnp.max(jnp.abs(front.slope + 2 * tax / (4 - 2 * tax))[inner]) < 1e-5
+    assert front.slope[-1] == 0
+    assert jnp.isnan(front.slope[0])
+    assert "5 of 5" in str(front)
+
+
+def test_levels_that_cannot_be_met_are_told():
+    cap = ix.Constraint(lambda tax, x: tax.sum(), upper=1.5, name="cap")
+    problem = _problem(constraints=[cap])
+    front = ix.pareto(problem, jnp.zeros(1), _unpaid, bounds=[-5.0, -3.0, -1.0])
+    assert front.reached.tolist() == [False, True, True]
+    assert jnp.max(jnp.abs(front.objectives[1] - jnp.array([1.0, -3.0]))) < 1e-6
+
+
+def test_revenue_against_time_on_sioux_falls(tmp_path):
+    """By sequential quadratic steps; each point stands alone too."""
+    from incentax import plots  # noqa: PLC0415
+
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=3)
+    game, problem = instance.problem.game, instance.problem
+    links = game.tolled_links
+
+    def unpaid(toll, x):
+        return -(toll * game.link_flows(x)[links]).sum() / 1e3
+
+    front = ix.pareto(problem, instance.theta0, unpaid, points=5)
+    assert bool(front.reached.all())
+    assert not bool(front.dominated.any())
+    first, second = np.asarray(front.objectives).T
+    assert (np.diff(first) < 0).all()
+    assert (np.diff(second) > 0).all()
+    # A front that bends: its slopes lie between those of the chords to both sides.
+    chords = np.diff(first) / np.diff(second)
+    for place in (1, 2, 3):
+        around = sorted(chords[place - 1 : place + 1])
+        assert around[0] <= front.slope[place] <= around[1]
+    bound = ix.Constraint(unpaid, upper=front.levels[2], name="paid")
+    alone = ix.DesignProblem(game, problem.objective, problem.incentive_set, constraints=[bound])
+    again = ix.design(alone, instance.theta0)
+    assert abs(again.objective - first[2]) < 1e-6 * first[2]
+    figure = plots.new_figure(4, 3)
+    plots.draw_front(figure.subplots(), front, ("hours", "unpaid"))
+    plots.save(figure, tmp_path / "front.png")
+
+
+def test_fronts_that_are_refused():
+    with pytest.raises(ValueError, match="needs a second objective, got None"):
+        ix.pareto(_problem(), jnp.zeros(1))
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        ix.pareto(_problem(), jnp.zeros(1), _unpaid, points=1)
+    with pytest.raises(ValueError, match="finite levels"):
+        ix.pareto(_problem(), jnp.zeros(1), _unpaid, bounds=[jnp.nan])
+    with pytest.raises(ValueError, match="known values"):
+        jax.jit(lambda t: ix.pareto(_problem(), t, _unpaid).slope)(jnp.zeros(1))
