@@ -1,7 +1,6 @@
 """Fronts: the best of one objective for every level of another."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,11 +11,11 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 from .._checks import is_inside, require_count
 from .._results import as_table, RESULTS
 from ._constraint import Constraint
-from ._design import design
 from ._problem import DesignProblem
 from ._solution import DesignSolution
-from ._task import task_at_door
-from .constrained import design_along
+from ._task import Task, task_at_door
+from .accurate import design_accurately
+from .constrained import design_along, design_constrained
 
 _NAME = "second objective"
 
@@ -31,6 +30,17 @@ class Front(eqx.Module):
       price of the second objective. NaN where the level is the least that there is.
     - `reached`: whether the level was met, at a point proved or found to be stationary.
     - `dominated`: whether another point of the front is better in one and no worse in the other.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda tax, x: x + tax - 4, ix.NonNegative((1,)))
+        >>> taxes = ix.Box(0.0, jnp.full(1, 4.0))
+        >>> problem = ix.DesignProblem(game, lambda tax, x: (tax**2).sum(), taxes)
+        >>> revenue = lambda tax, x: -(tax * x).sum()
+        >>> front = ix.pareto(problem, jnp.zeros(1), revenue, bounds=[-3.0])
+        >>> front.slope.round(3).tolist()
+        [-1.0]
     """
 
     theta: PyTree
@@ -104,10 +114,9 @@ def pareto(
     if objective is None:
         raise ValueError("`pareto(objective)` needs a second objective, got None")
     points = require_count("pareto", "points", points)
-    task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
+    task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key, owner="pareto")
     if is_inside(problem, task.theta, task.x):
         raise ValueError("`pareto(problem)` needs known values, outside of `jit` and `vmap`")
-    given: Any = {"steps": task.steps, "starts": task.starts, "key": task.key, "throw": False}
 
     def with_level(level: ArrayLike) -> DesignProblem:
         bound = Constraint(objective, upper=jnp.asarray(level, task.x.dtype), name=_NAME)
@@ -115,14 +124,14 @@ def pareto(
         return DesignProblem(*own, constraints=[*problem.constraints, bound])
 
     second = with_level(0.0).constraints[-1].value
-    first_end = design(problem, task.theta, x0=task.x, **given)
+    first_end = _solved(task)
     if bounds is None:
         if points < 2:
             raise ValueError(f"`pareto(points=...)` needs at least 2, got {points}")
         other = DesignProblem(
             problem.game, second, problem.incentive_set, constraints=problem.constraints
         )
-        second_end = design(other, first_end.theta, x0=first_end.x, **given)
+        second_end = _solved(task._replace(problem=other, theta=first_end.theta, x=first_end.x))
         least, most = (float(second(end.theta, end.x)) for end in (second_end, first_end))
         levels = np.linspace(least, most, points)
         within = levels[1:-1][::-1]
@@ -135,6 +144,10 @@ def pareto(
     found = list(design_along(near, map(with_level, within)))[::-1]
     ends = [[second_end], [first_end]] if second_end is not None else [[], []]
     return _as_front([*ends[0], *found, *ends[1]], levels, second, problem)
+
+
+def _solved(task: Task) -> DesignSolution:
+    return (design_constrained if task.problem.constraints else design_accurately)(task)
 
 
 def _as_front(

@@ -30,12 +30,13 @@ def task_at_door(
     steps: int | None,
     starts: int | None,
     key: PRNGKeyArray | None,
+    owner: str = "design",
 ) -> Task:
-    """A task from the arguments of `design`, in one precision."""
+    """A task from the arguments of `design`, or of another owner, in one precision."""
     if not isinstance(problem, DesignProblem):
-        raise TypeError(f"`design(problem)` needs a `DesignProblem`, got {problem!r}")
-    steps = require_count("design", "steps", 1000 if steps is None else steps)
-    theta, x = problem.at_door("design", ("theta0", "x0"), theta0, x0)
+        raise TypeError(f"`{owner}(problem)` needs a `DesignProblem`, got {problem!r}")
+    steps = require_count(owner, "steps", 1000 if steps is None else steps)
+    theta, x = problem.at_door(owner, ("theta0", "x0"), theta0, x0)
     # One precision for all: that of the incentive, its set, or the operator, whichever is finest.
     bounds = problem.incentive_set.constraints(theta).lower
     dtype = jnp.result_type(x, bounds, *jax.tree.leaves(problem.incentive_set.centre()))
@@ -44,7 +45,7 @@ def task_at_door(
     size = x.size + sum(leaf.size for leaf in jax.tree.leaves(theta))
     if starts is None:
         starts = 16 if size <= 64 else 4 if size <= 500 else 1
-    starts = require_count("design", "starts", starts)
+    starts = require_count(owner, "starts", starts)
     key = jax.random.key(0) if key is None else key
     return Task(problem, theta, x, steps, starts, key)
 
