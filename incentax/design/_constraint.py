@@ -73,9 +73,10 @@ class Constraint(eqx.Module):
                 "`Constraint(lower=..., upper=...)` needs bounds that broadcast together, got "
                 f"shapes {low.shape} and {high.shape}"
             ) from None
-        rule = "`Constraint(lower=..., upper=...)` needs lower <= upper"
+        rule = "`Constraint(lower=..., upper=...)` needs lower <= upper, lower < inf, upper > -inf"
         received: dict[str, ArrayLike] = {"lower": wide[0], "upper": wide[1]}
-        self.lower, self.upper = require((low, high), wide[0] <= wide[1], rule, received)
+        holds = (wide[0] <= wide[1]) & (wide[0] < math.inf) & (wide[1] > -math.inf)
+        self.lower, self.upper = require((low, high), holds, rule, received)
         own = getattr(c, "__name__", None)
         self.name = name if name is not None or own == "<lambda>" else own
         self._c = as_pytree_function(c)

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from .._checks import as_float
-from .._tree import tree_norm
+from .._checks import as_float, is_traced
+from .._results import ENDINGS
 from ..equilibrium import solve_equilibrium
 from ._problem import DesignProblem
 from ._solution import DesignSolution
@@ -32,10 +32,11 @@ def value_sensitivity(
     - `solution`: of [`design`][], with its multipliers.
 
     **Raises** `TypeError` when `problem_of` returns no problem, `ValueError` when the solution has
-    other constraints than it.
+    other constraints than it, is infeasible, or lies on a kink.
 
     Where the optimum or its multipliers are not unique the optimal value has only one-sided
-    derivatives; what is returned belongs to this solution.
+    derivatives; what is returned belongs to this solution. Where the solution lies on a kink of the
+    agents' equilibrium, what holds it there is no constraint of the problem: refused.
 
     !!! example
 
@@ -67,6 +68,18 @@ def value_sensitivity(
             f"{sorted(map(str, names))}, got multipliers of {sorted(multipliers)}"
         )
 
+    if not is_traced(theta, x, data):
+        if bool(jnp.any(solution.ending == ENDINGS.infeasible)):
+            raise ValueError(
+                "`value_sensitivity(solution)` needs a design that keeps its constraints"
+            )
+        kinks = int(solve_equilibrium(found.game, theta, x, throw=False).degenerate)
+        if kinks:
+            raise ValueError(
+                "`value_sensitivity(solution)` needs a design off the kinks of the agents' "
+                f"equilibrium, got one with {kinks} constraints of theirs about to change"
+            )
+
     def lagrangian(problem: DesignProblem, theta: PyTree) -> Any:
         settled = solve_equilibrium(problem.game, theta, x, throw=False).x
         value = problem.objective(theta, settled)
@@ -79,8 +92,12 @@ def value_sensitivity(
 
     # On a bound of the incentive set theta follows it: pushed outwards a little, and projected.
     slope = jax.grad(lambda theta: lagrangian(found, theta))(theta)
-    length = 1e-6 * (1 + tree_norm(theta)) / jnp.maximum(tree_norm(slope), 1e-30)
-    pushed = jax.tree.map(lambda leaf, along: leaf - length * along, theta, slope)
+
+    def push(leaf: Array, along: Array) -> Array:
+        length = float(jnp.finfo(leaf.dtype).eps) ** 0.5 * (1 + jnp.abs(leaf))
+        return leaf - length * jnp.sign(along)
+
+    pushed = jax.tree.map(push, theta, slope)
 
     def value(data: PyTree) -> Any:
         problem = problem_of(data)

@@ -206,7 +206,7 @@ def _within_constraints(
     certificate: Certificate, problem: DesignProblem, theta: PyTree, x: Array, known: bool
 ) -> Certificate:
     """With multipliers, where values are known, and what they prove."""
-    found = judge_constrained(problem, theta, x, jax.random.key(0)) if known else None
+    found = judge_constrained(problem, theta, x) if known else None
     nobody = unknown(certificate.objective)
     figures: tuple = (nobody, nobody, certificate.degenerate, ENDINGS.undecided, {})
     if found is not None:

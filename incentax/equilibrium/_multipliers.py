@@ -16,7 +16,12 @@ def agents_multipliers(game: AbstractGame, theta: PyTree, x: Array) -> dict[str,
     y, z = face.multipliers(value)
     pull = value.ravel() + constraints.equality.transpose(y) + z @ constraints.inequality
     held, flat = jnp.ravel(face.scale) == 0, x.ravel()
+    if game.entropic is not None:  # a share may be too small to be told, and is used all the same
+        held = held & ~game.entropic
     at_lower = flat - constraints.lower <= constraints.upper - flat
+    # Where bounds meet, the one that is pushed against bears it.
+    meet = constraints.lower == constraints.upper
+    at_lower = jnp.where(meet, pull >= 0, at_lower)
     return {
         "lower": jnp.where(held & at_lower, pull, 0).reshape(x.shape),
         "upper": jnp.where(held & ~at_lower, -pull, 0).reshape(x.shape),

@@ -7,6 +7,7 @@ from ._beside import Beside as Beside
 from ._box import Box as Box, NonNegative as NonNegative, Reals as Reals
 from ._constraints import (
     Blocks as Blocks,
+    bounds_alone as bounds_alone,
     LinearConstraints as LinearConstraints,
     Pairs as Pairs,
     Rows as Rows,

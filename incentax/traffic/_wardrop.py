@@ -8,7 +8,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float, Int
 
 from ._link_newton import slope_of
-from ._logit_loading import logit_shares
+from ._logit_loading import rough_logit_shares
 
 # A start that leaves a larger relative gap is led there by logit shares of falling dispersion, in
 # parts of the mean cost of a trip.
@@ -72,7 +72,8 @@ class _Steps:
         """By logit shares, from those at the start's dispersion on."""
 
         def to_less(x: Array, part: Array) -> tuple[Array, Array]:
-            reached, steps = logit_shares(self.game, self.theta, x, 1e-3, 30, eta=part * state.cost)
+            eta = part * state.cost
+            reached, steps = rough_logit_shares(self.game, self.theta, x, 1e-3, 30, eta=eta)
             return jnp.where(jnp.all(jnp.isfinite(reached)), reached, x), steps
 
         x, steps = jax.lax.scan(to_less, state.x, jnp.asarray(_DISPERSIONS, state.x.dtype))

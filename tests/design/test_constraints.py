@@ -355,3 +355,78 @@ def test_constraints_that_are_refused():
     )
     with pytest.raises(ValueError, match="a problem with constraints"):
         ix.design(free, jnp.zeros(1), scheme)
+
+
+_TRACKING = ix.Game(lambda theta, x: x - theta, ix.Reals())
+
+
+def _capped(cap, start, aim=5.0, **bounds):
+    """One incentive, followed by x = theta; `(x - aim)^2` is to be least."""
+    constraint = ix.Constraint(cap, name="cap", **bounds)
+    problem = ix.DesignProblem(
+        _TRACKING, lambda theta, x: ((x - aim) ** 2).sum(), ix.Reals(), constraints=[constraint]
+    )
+    return problem, ix.design(problem, jnp.full(jnp.shape(aim) or (1,), start))
+
+
+def test_a_steep_constraint_is_kept_wherever_the_start_lies():
+    """exp(theta) <= 1: at 5 it changes by 150 a unit, at its bound by 1."""
+    for start in (0.0, 5.0):
+        problem, solution = _capped(lambda t, x: jnp.exp(t).sum(), start, upper=1.0)
+        assert abs(solution.theta[0]) < 1e-6
+        assert abs(solution.multipliers["cap"] - 10) < 1e-5
+    assert "violated by 1.9e+01" in ix.certify(problem, jnp.array([3.0])).verdict
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_neither_units_nor_infinite_rows_matter(unit):
+    aim = jnp.full(2, 5.0)
+    problem, solution = _capped(
+        lambda t, x: unit * x, 0.0, aim, upper=unit * jnp.array([1.0, jnp.inf])
+    )
+    assert jnp.max(jnp.abs(solution.theta - jnp.array([1.0, 5.0]))) < 1e-7
+    mu = solution.multipliers["cap"] * unit
+    assert jnp.max(jnp.abs(mu - jnp.array([8.0, 0.0]))) < 1e-5
+    assert solution.b_stationary == "yes"
+    del problem
+
+
+def _logit(size, constraints):
+    game = ix.QuantalResponse(ix.Game(lambda theta, x: theta + x, ix.Simplex(3)), 0.5)
+    return ix.DesignProblem(
+        game,
+        lambda theta, x: size * (((theta + 0.2) ** 2).sum() + x[0]),
+        ix.Box(jnp.full(3, -1.0), 1.0),
+        constraints=constraints,
+    )
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_by_steps_in_other_units_and_from_a_flat_start(size):
+    """Logit choice: no steps on pieces. Where one stops early nothing is claimed."""
+    cap = ix.Constraint(lambda theta, x: theta.sum(), upper=-1.2, name="cap")
+    problem = _logit(size, [cap])
+    solution = ix.design(problem, jnp.full(3, 0.5), starts=1)
+    assert solution.b_stationary == "yes"
+    assert abs(solution.theta.sum() + 1.2) < 1e-6
+    assert ix.certify(problem, jnp.array([-0.5, -0.5, -0.5])).b_stationary == "no"
+    early = ix.design(problem, jnp.full(3, 0.5), starts=1, steps=1, throw=False)
+    assert early.b_stationary != "yes"
+    flat = ix.design(problem, jnp.full(3, -0.2), starts=1)
+    assert abs(flat.objective - solution.objective) < 1e-7 * size
+
+
+def test_prices_in_a_program_have_the_right_signs():
+    """A cap of 1 and a floor just below it: the cap alone bears."""
+
+    def designed(theta):
+        bounds = [{"upper": 1.0, "name": "cap"}, {"lower": 1.0 - 1e-5, "name": "floor"}]
+        constraints = [ix.Constraint(lambda t, x: x.sum(), **bound) for bound in bounds]
+        problem = ix.DesignProblem(
+            _TRACKING, lambda t, x: ((x - 5) ** 2).sum(), ix.Reals(), constraints=constraints
+        )
+        return ix.design(problem, theta, throw=False, starts=2).multipliers
+
+    mu = jax.jit(designed)(jnp.zeros(1))
+    assert abs(mu["cap"] - 8) < 1e-3
+    assert abs(mu["floor"]) < 1e-3

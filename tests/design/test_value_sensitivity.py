@@ -74,3 +74,19 @@ def test_what_does_not_fit_is_refused():
 
     with pytest.raises(ValueError, match=r"needs the constraints of the problem, \[\], got"):
         ix.value_sensitivity(other, data, solution)
+
+
+def test_a_kink_of_the_agents_is_refused():
+    """x = max(0, theta - p): at the optimum theta = p the equilibrium is about to move."""
+
+    def problem_of(p):
+        game = ix.Game(lambda theta, x: x - theta + p, ix.NonNegative((1,)))
+        return ix.DesignProblem(
+            game, lambda theta, x: (10 * x - theta).sum(), ix.Box(-2.0, jnp.full(1, 2.0))
+        )
+
+    p = jnp.array([1.3])
+    solution = ix.design(problem_of(p), jnp.zeros(1), starts=2)
+    assert abs(solution.theta[0] - 1.3) < 1e-8
+    with pytest.raises(ValueError, match="off the kinks"):
+        ix.value_sensitivity(problem_of, p, solution)

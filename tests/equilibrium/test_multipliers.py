@@ -70,3 +70,10 @@ def test_a_shared_cap_has_one_price():
     found = ix.solve_equilibrium(game, None)
     assert jnp.max(jnp.abs(found.x - jnp.array([0.75, 0.25]))) < 1e-9
     assert abs(found.multipliers["inequality"][0] - 0.5) < 1e-8
+
+
+def test_bounds_that_meet_bear_on_one_side():
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.array([1.0, 0.0]), jnp.array([1.0, 2.0])))
+    mu = ix.solve_equilibrium(game, jnp.array([3.0, 5.0])).multipliers
+    assert mu["lower"].tolist() == [0.0, 0.0]
+    assert mu["upper"].tolist() == [2.0, 3.0]

@@ -1,25 +1,20 @@
 """Constraints for schemes that only go down: their objective becomes an augmented Lagrangian."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
-from ..._checks import require_positive
+from ..._checks import require, require_positive
 from ..._tree import tree_where
-from ...sensitivity import Implicit
 from .._constraint import named
 from .._problem import DesignProblem
 from .._scheme import AbstractInfo, AbstractScheme, AbstractSchemeState
-from ..accurate import unit_of
 from ._penalty import excess, Sides, sides_of
+from ._units import scales_of
 
 
 class AugmentedState(AbstractSchemeState):
-    """The scheme's own state, and the multipliers `mu` of all sides, each in its `unit`.
+    """The scheme's own state, and the multipliers `mu` of all sides, each in its row's `unit`.
 
     `penalty`: `rho`, in units of the objective.
     """
@@ -27,7 +22,7 @@ class AugmentedState(AbstractSchemeState):
     theta: PyTree
     own: AbstractSchemeState
     mu: Float[Array, " sides"]
-    unit: Float[Array, " sides"]
+    unit: Float[Array, " rows"]
     penalty: Float[Array, ""]
 
 
@@ -35,11 +30,11 @@ class _Augmented(eqx.Module):
     problem: DesignProblem
     sides: Sides
     mu: Float[Array, " sides"]
-    unit: Float[Array, " sides"]
+    unit: Float[Array, " rows"]
     penalty: Float[Array, ""]
 
     def __call__(self, theta: PyTree, x: Array) -> Array:
-        e = excess(self.problem.constraints, self.sides, theta, x) / self.unit
+        e = excess(self.problem.constraints, self.sides, theta, x, self.unit)
         pushed = jnp.maximum(self.mu + self.penalty * e, 0)
         added = jnp.sum(pushed**2 - self.mu**2) / (2 * self.penalty)
         return self.problem.objective(theta, x) + added.astype(x.dtype)
@@ -52,7 +47,8 @@ class AugmentedLagrangian(AbstractScheme):
         mu <- max(0, mu + dual rho e)      after every step of the scheme on L
 
     for the excess `e = c - upper` or `lower - c` of every side, in units of what it changes by over
-    the incentive set at the start. R. T. Rockafellar, *Mathematical Programming* 5 (1973) 354-373.
+    the incentive set at the start. `.violation` says how well they are kept in the end; that they
+    cannot be is not told. R. T. Rockafellar, *Mathematical Programming* 5 (1973) 354-373.
 
     **Arguments:**
 
@@ -91,7 +87,9 @@ class AugmentedLagrangian(AbstractScheme):
             raise TypeError(f"`AugmentedLagrangian(scheme)` needs a scheme, got {scheme!r}")
         self.scheme = scheme
         self.penalty = require_positive("AugmentedLagrangian", "penalty", penalty)
-        self.dual = require_positive("AugmentedLagrangian", "dual", dual)
+        dual = require_positive("AugmentedLagrangian", "dual", dual)
+        rule = "`AugmentedLagrangian(dual=...)` needs at most 1"
+        self.dual = require(dual, dual <= 1, rule, dual)
 
     @property
     def needs_key(self) -> bool:
@@ -104,12 +102,11 @@ class AugmentedLagrangian(AbstractScheme):
 
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> AugmentedState:
         sides = sides_of(problem, theta, x)
-        changes = _changes(problem, sides, theta, x)
+        scales = scales_of(problem, theta, x)
         own = self.scheme.init(problem, theta, x)
         mu = jnp.zeros(len(sides), x.dtype)
-        return AugmentedState(
-            theta, own, mu, changes[1:], self.penalty.astype(x.dtype) * changes[0]
-        )
+        penalty = self.penalty.astype(x.dtype) * scales.change
+        return AugmentedState(theta, own, mu, scales.units, penalty)
 
     def _lagrangian(self, problem: DesignProblem, state: AugmentedState) -> DesignProblem:
         sides = sides_of(problem, state.theta, self.strategy(problem, state))
@@ -128,7 +125,7 @@ class AugmentedLagrangian(AbstractScheme):
         own, info = self.scheme.step(lagrangian, state.own, count, key)
         x = self.scheme.strategy(lagrangian, own)
         sides = sides_of(problem, own.theta, x)
-        e = excess(problem.constraints, sides, own.theta, x) / state.unit
+        e = excess(problem.constraints, sides, own.theta, x, state.unit)
         mu = jnp.maximum(state.mu + self.dual.astype(x.dtype) * state.penalty * e, 0)
         return AugmentedState(own.theta, own, mu.astype(x.dtype), state.unit, state.penalty), info
 
@@ -166,32 +163,10 @@ class AugmentedLagrangian(AbstractScheme):
         assert isinstance(state, AugmentedState)
         x = self.strategy(problem, state)
         sides, shapes = sides_of(problem, state.theta, x), problem.constraint_shapes(state.theta, x)
-        own, upper = state.mu / state.unit, len(sides.upper)
-        flat = jnp.zeros(sum(shape.size for shape in shapes), own.dtype)
-        flat = flat.at[jnp.asarray(sides.upper, int)].add(own[:upper])
-        flat = flat.at[jnp.asarray(sides.lower, int)].add(-own[upper:])
-        return named(problem.constraints, shapes, flat)
-
-
-def _changes(problem: DesignProblem, sides: Sides, theta: PyTree, x: Array) -> Array:
-    """What objective and sides change by over the incentive set, to first order at the start."""
-    width = unit_of(problem.incentive_set.constraints(theta), ravel_pytree(theta)[0])
-
-    def values(theta: PyTree, x: Array) -> Array:
-        over = excess(problem.constraints, sides, theta, x)
-        return jnp.concatenate([problem.objective(theta, x)[None], over])
-
-    value, pull = jax.vjp(values, theta, x)
-
-    def change(row: Array) -> Array:
-        direct, through = pull(row)
-        pulled: Any = Implicit().pullback(problem.game, theta, x, through).theta
-        whole = jax.tree.map(jnp.add, direct, pulled)
-        return jnp.abs(ravel_pytree(whole)[0]) @ width
-
-    found = jax.lax.map(change, jnp.eye(value.size, dtype=value.dtype))
-    rough = 1e-6 * (1 + jnp.abs(value))
-    return jnp.where(jnp.isfinite(found) & (found > rough), found, rough * 1e6)
+        upper, flat = len(sides.upper), jnp.zeros_like(state.unit)
+        flat = flat.at[jnp.asarray(sides.upper, int)].add(state.mu[:upper])
+        flat = flat.at[jnp.asarray(sides.lower, int)].add(-state.mu[upper:])
+        return named(problem.constraints, shapes, flat / state.unit)
 
 
 def keeping_constraints(problem: DesignProblem, scheme: AbstractScheme) -> AbstractScheme:

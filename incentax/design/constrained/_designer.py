@@ -14,9 +14,8 @@ from ..._checks import is_inside
 from ..._compile import compiled
 from ..._results import ENDINGS, RESULTS
 from ...equilibrium import known_entropic, natural_residual, solve_equilibrium
-from ...sensitivity import Implicit
-from ...sets import LinearConstraints
-from .._constraint import limits_of, named
+from ...sets import bounds_alone, DenseJacobian, LinearConstraints, solve_kkt
+from .._constraint import named
 from .._problem import DesignProblem
 from .._solution import DesignSolution
 from .._task import spread_starts, Task
@@ -30,29 +29,26 @@ from ..accurate import (
     unit_of,
 )
 from ._multipliers import prices_by_gradients, shadow_prices
-from ._penalty import penalised, Sides, sides_of, with_violations
+from ._penalty import penalised, sides_of, with_violations
 from ._sequential import descend, Descent, Evaluate
-from ._units import kept_to, units_of, WEIGHT
+from ._units import closeness, gradients_of, scales_at, units_from, WEIGHT
 
 # How what a violation costs grows, and how often.
-_GROWTH, _TIMES = 30.0, 4
+_GROWTH, _TIMES = 30.0, 5
 # Of a point between others: the relative decrease that counts as none.
-_NEARLY = 1e-9
+_NEARLY = 1e-10
 
 
 def design_constrained(task: Task) -> DesignSolution:
     """`design` of a problem with constraints, without a scheme."""
-    problem, theta, x = task.problem, task.theta, task.x
-    sides = sides_of(problem, theta, x)
-    if not is_inside(problem, theta, x, task.key):
-        task = task._replace(x=_with_values(problem, theta, x))
-        x = task.x
-    units, change = units_of(problem, theta, x, task.key)
-    if is_inside(problem, theta, x, task.key):
-        return _in_one_program(task, sides, units, change)
-    if is_judgeable(problem, theta, x, known_entropic(problem.game)):
-        return _by_walks(task, sides, np.asarray(units, float), float(change))
-    return _by_steps(task, sides, np.asarray(units, float))
+    if is_inside(task.problem, task.theta, task.x, task.key):
+        return _in_one_program(task)
+    task = task._replace(x=_with_values(task.problem, task.theta, task.x))
+    return _by_walks(task) if _walkable(task) else _by_steps(task)
+
+
+def _walkable(task: Task) -> bool:
+    return is_judgeable(task.problem, task.theta, task.x, known_entropic(task.problem.game))
 
 
 def _with_values(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
@@ -73,30 +69,19 @@ def _with_values(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
 
 def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[DesignSolution]:
     """Designs of problems that differ in their numbers alone, each from the end of the last one."""
-    problem, theta, x = task.problem, task.theta, task.x
-    if is_judgeable(problem, theta, x, known_entropic(problem.game)):
+    if _walkable(task):
         for one in problems:
-            sides = sides_of(one, task.theta, task.x)
-            units, change = units_of(one, task.theta, task.x, task.key)
-            found = _by_walks(
-                task._replace(problem=one),
-                sides,
-                np.asarray(units, float),
-                float(change),
-                near=True,
-            )
+            found = _by_walks(task._replace(problem=one), near=True)
             yield found
             task = task._replace(theta=found.theta, x=found.x)
         return
-    incentives, width = incentives_of(LowerLevel(problem, theta, x))
+    incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
     descent = None
     for one in problems:
-        task, sides = task._replace(problem=one), sides_of(one, theta, x)
-        evaluate = Evaluate(one, sides, theta, known_entropic(one.game))
+        task = task._replace(problem=one)
+        evaluate = _evaluation(task)
         if descent is None:
-            units, _ = units_of(one, theta, x, task.key)
-            per_side = np.asarray(units, float)[[*sides.upper, *sides.lower]]
-            descent = started(evaluate, np.asarray(ravel_pytree(theta)[0]), x, per_side, width)
+            descent = _started(evaluate, np.asarray(ravel_pytree(task.theta)[0]), task.x, width)
         else:
             at = evaluate(descent.at.theta, descent.at.x)
             kept = descent.hessian, descent.mu, descent.unit, descent.weight
@@ -105,17 +90,17 @@ def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[Desi
         yield _after_steps(task, descent, incentives, width)
 
 
-def _by_walks(
-    task: Task, sides: Sides, units: np.ndarray, change: float, *, near: bool = False
-) -> DesignSolution:
+def _by_walks(task: Task, *, near: bool = False) -> DesignSolution:
     """By the accurate designer of the penalised problem, kinks and proofs included; from a start
     `near` an optimum by steps on pieces alone."""
     problem, theta, x = task.problem, task.theta, task.x
-    size = 1 + float(jnp.max(jnp.abs(x)))
-    unit, starts = jnp.asarray(units / size, x.dtype), task.starts
-    found, kept = None, False
+    sides, size = sides_of(problem, theta, x), 1 + float(jnp.max(jnp.abs(x)))
+    starts, cost, found, kept = task.starts, 0.0, None, False
+    scales = scales_at(problem, theta, x)
     for time in range(_TIMES):
-        weight = jnp.asarray(WEIGHT * _GROWTH**time * change / size, x.dtype)
+        # Where a start is flat, or at a steep place, the units there are not those of the end.
+        cost = max(WEIGHT * _GROWTH**time * float(scales.change), cost)
+        unit, weight = scales.units / size, jnp.asarray(cost / size, x.dtype)
         whole = penalised(problem, sides, x.shape, unit, weight)
         beside = with_violations(problem, sides, unit, theta, x)
         found = design_near(whole, theta, beside, task.steps) if near else None
@@ -123,7 +108,8 @@ def _by_walks(
             again = Task(whole, theta, beside, task.steps, starts, task.key)
             found = design_accurately(again)
         theta, x = found.theta, found.x[: x.size].reshape(x.shape)
-        kept = bool(jnp.max(problem.limits(theta, x).violation / units) <= kept_to(x.dtype))
+        scales = scales_at(problem, theta, x)
+        kept = bool(scales.violated <= 1)
         if kept:
             break
         starts = min(starts, 4)
@@ -131,9 +117,10 @@ def _by_walks(
     level = LowerLevel(problem, theta, x)
     incentives, _ = incentives_of(level)
     flat, at = np.asarray(ravel_pytree(theta)[0]), np.asarray(x).ravel()
-    prices = shadow_prices(level, flat, at, incentives, units, of_violation=not kept)
+    prices = shadow_prices(level, flat, at, incentives, scales, of_violation=not kept)
     if prices is None:
-        return _concluded(task, (theta, x), found, kept, np.full(len(units), np.nan))
+        result = eqx.tree_at(lambda s: s.result, found, RESULTS.not_stationary)
+        return _concluded(task, (theta, x), result, kept, np.full(len(scales.units), np.nan))
     ending = prices.at_rest if found.ending == ENDINGS.kink else found.ending
     found = eqx.tree_at(
         lambda s: (s.ending, s.stationarity),
@@ -143,48 +130,53 @@ def _by_walks(
     return _concluded(task, (theta, x), found, kept, prices.mu)
 
 
-def _by_steps(task: Task, sides: Sides, units: np.ndarray) -> DesignSolution:
+def _evaluation(task: Task) -> Evaluate:
+    sides = sides_of(task.problem, task.theta, task.x)
+    return Evaluate(task.problem, sides, task.theta, known_entropic(task.problem.game))
+
+
+def _by_steps(task: Task) -> DesignSolution:
     """By sequential quadratic steps in the incentive."""
-    problem, theta, x = task.problem, task.theta, task.x
-    incentives, width = incentives_of(LowerLevel(problem, theta, x))
-    evaluate = Evaluate(problem, sides, theta, known_entropic(problem.game))
-    per_side, least = units[[*sides.upper, *sides.lower]], kept_to(x.dtype)
-    found = []
+    incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
+    evaluate, found = _evaluation(task), []
     for start in _flat_starts(task):
-        descent = started(evaluate, start, x, per_side, width)
+        descent = _started(evaluate, start, task.x, width)
         found.append(_until_kept(evaluate, descent, incentives, task))
-    best = min(found, key=lambda d: (max(d.violation(d.at), least), float(d.at.objective)))
+    best = min(found, key=lambda d: (not d.at.solved, max(_violated(d, width), 1), d.penalty(d.at)))
     return _after_steps(task, best, incentives, width)
+
+
+def _violated(descent: Descent, width: np.ndarray) -> float:
+    """The largest violation, in parts of what is close."""
+    at = descent.at
+    close = np.maximum(np.asarray(closeness(at, width, at.x.dtype), float), 1e-300)
+    return float(np.max(at.limits.violation / close, initial=0.0))
 
 
 def _until_kept(
     evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, task: Task
 ) -> Descent:
     """Steps to the end, with a weight that grows until the constraints are kept."""
+    _, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
     for _ in range(_TIMES):
         descent = descend(evaluate, descent, incentives, task.steps)
-        kept = descent.violation(descent.at) <= kept_to(task.x.dtype)
-        if kept or len(descent.rows) >= task.steps:
+        if _violated(descent, width) <= 1 or len(descent.rows) >= task.steps:
             break
         descent.weight, descent.ended = descent.weight * _GROWTH, False
     return descent
 
 
-def started(
-    evaluate: Evaluate, theta: np.ndarray, x: Array, per_side: np.ndarray, width: np.ndarray
-) -> Descent:
-    """A descent before its first step, with a curvature by which a step is a tenth of a unit.
-
-    A constraint counts by what it changes at an equilibrium over the width of the incentives,
-    where it does.
-    """
+def _started(evaluate: Evaluate, theta: np.ndarray, x: Array, width: np.ndarray) -> Descent:
+    """A descent before its first step, with a curvature by which a step is a tenth of a unit."""
     at = evaluate(theta, x)
-    unit = np.abs(at.slopes) @ width
-    unit = np.where(unit > 1e-6 * per_side, unit, per_side)
-    size = np.linalg.norm(at.gradient) + 1e-300
-    hessian = np.eye(len(theta)) * size / (0.1 * float(width.min(initial=np.inf)))
-    weight = max(float(np.abs(at.gradient) @ width), 1e-6 * abs(float(at.objective)), 1e-300)
-    return Descent(at, hessian, np.zeros(len(unit)), unit, weight)
+    units = np.asarray(units_from(at, width), float)
+    sides = evaluate.sides
+    unit = units[1:][[*sides.upper, *sides.lower]]
+    size = max(float(np.linalg.norm(at.gradient)), 1e-3 * units[0] / float(width.max()))
+    hessian = np.eye(len(theta)) * size / (0.1 * float(width.min()))
+    descent = Descent(at, hessian, np.zeros(len(unit)), unit, float(units[0]))
+    descent.ended = not at.solved
+    return descent
 
 
 def _flat_starts(task: Task) -> list[np.ndarray]:
@@ -198,11 +190,13 @@ def _after_steps(
 ) -> DesignSolution:
     """The solution at the end of sequential quadratic steps."""
     problem, at, dtype = task.problem, descent.at, task.x.dtype
-    level = LowerLevel(problem, task.theta, task.x)
-    kept = descent.violation(at) <= kept_to(dtype)
+    level, kept = LowerLevel(problem, task.theta, task.x), _violated(descent, width) <= 1
     prices = prices_by_gradients(level, at, incentives, width, of_violation=not kept)
     theta = level.unravel(jnp.asarray(at.theta, dtype))
     rows = np.reshape(np.asarray(descent.rows, float), (-1, 3)).astype(dtype)
+    # At a kink of the agents a gradient proves nothing.
+    at_rest = ENDINGS.undecided if prices.kinks else prices.at_rest
+    result = RESULTS.successful if prices.zero else RESULTS.not_stationary
     found = DesignSolution(
         theta=theta,
         x=at.x,
@@ -211,51 +205,61 @@ def _after_steps(
         steps=jnp.int32(len(rows)),
         history=history_of(rows),
         stationarity=jnp.asarray(prices.stationarity, dtype),
-        ending=prices.at_rest if prices.zero else ENDINGS.not_stationary,
-        result=RESULTS.successful if prices.zero else RESULTS.not_stationary,
+        ending=at_rest if prices.zero else ENDINGS.not_stationary,
+        result=result if at.solved else RESULTS.nonfinite_start,
     )
     return _concluded(task, (theta, at.x), found, kept, prices.mu)
 
 
-def _in_one_program(task: Task, sides: Sides, units: Array, change: Array) -> DesignSolution:
+def _in_one_program(task: Task) -> DesignSolution:
     """In a program of the user's: searches alone, with one large weight."""
     problem, x = task.problem, task.x
-    size = 1 + jnp.max(jnp.abs(x))
-    weight = WEIGHT * _GROWTH * change / size
-    whole = penalised(problem, sides, x.shape, units / size, weight)
-    beside = with_violations(problem, sides, units / size, task.theta, x)
+    sides, size = sides_of(problem, task.theta, x), 1 + jnp.max(jnp.abs(x))
+    scales = scales_at(problem, task.theta, x)
+    unit, weight = scales.units / size, WEIGHT * _GROWTH * scales.change / size
+    whole = penalised(problem, sides, x.shape, unit, weight)
+    beside = with_violations(problem, sides, unit, task.theta, x)
     found = design_accurately(Task(whole, task.theta, beside, task.steps, task.starts, task.key))
     theta, x = found.theta, found.x[: x.size].reshape(x.shape)
-    kept = jnp.max(problem.limits(theta, x).violation / units) <= 1e-5
-    mu = _prices_in_program(problem, theta, x, units)
-    return _concluded(task, (theta, x), found, kept, mu)
+    kept = scales_at(problem, theta, x).violated <= 100
+    mu = _prices_in_program(problem, theta, x)
+    return _concluded(task, (theta, x), found, kept, jnp.where(kept, mu, jnp.nan))
 
 
 @compiled
-def _prices_in_program(problem: DesignProblem, theta: PyTree, x: Array, units: Array) -> Array:
-    """Least squares over the constraints that bind and the incentives off their bounds."""
-
-    def values(theta: PyTree, x: Array) -> Array:
-        at = limits_of(problem.constraints, theta, x)
-        return jnp.concatenate([problem.objective(theta, x)[None], at.value])
-
-    value, pull = jax.vjp(values, theta, x)
-
-    def gradient(row: Array) -> Array:
-        direct, through = pull(row)
-        pulled = Implicit().pullback(problem.game, theta, x, through)
-        return ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
-
-    slopes = jax.lax.map(gradient, jnp.eye(value.size, dtype=value.dtype))
-    at, flat = limits_of(problem.constraints, theta, x), ravel_pytree(theta)[0]
-    near = 1e-4 * units
-    binds = (at.value >= at.upper - near) | (at.value <= at.lower + near)
-    incentives = problem.incentive_set.constraints(theta)
-    close = 1e-6 * unit_of(incentives, flat)
-    free = (flat - incentives.lower > close) & (incentives.upper - flat > close)
-    columns = jnp.where(binds[:, None] & free[None, :], slopes[1:], 0).T
-    found = jnp.linalg.lstsq(columns, -jnp.where(free, slopes[0], 0))[0]
-    return jnp.where(binds, found, 0)
+def _prices_in_program(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
+    """Least squares of the right signs over what binds, the incentive set's own rows among them."""
+    flat, set_ = ravel_pytree(theta)[0], problem.incentive_set.constraints(theta)
+    width = unit_of(set_, flat)
+    found = gradients_of(problem, theta, x)
+    at, close = found.limits, 100 * closeness(found, width, x.dtype)
+    upper, lower = at.value >= at.upper - close, at.value <= at.lower + close
+    slopes, near, own = found.rows * width[None], 1e-6 * width, jnp.eye(flat.size, dtype=x.dtype)
+    room, equal = set_.inequality_level - set_.inequality @ flat, set_.equality.dense(x.dtype)
+    rows = jnp.concatenate(
+        [slopes, -slopes, own, -own, set_.inequality * width[None], equal * width[None]]
+    )
+    size = jnp.maximum(jnp.linalg.norm(rows, axis=1), jnp.finfo(x.dtype).tiny)
+    rows = rows / size[:, None]
+    binds = [upper, lower, set_.upper - flat <= near, flat - set_.lower <= near]
+    always = jnp.ones(len(equal), bool)
+    binds = jnp.concatenate([*binds, room <= 1e-6 * jnp.abs(set_.inequality) @ width, always])
+    free = jnp.concatenate([jnp.zeros(len(rows) - len(equal), bool), always])
+    gradient = found.gradient * width
+    scale = jnp.maximum(jnp.linalg.norm(gradient), jnp.finfo(x.dtype).tiny)
+    matrix, slope = rows @ rows.T, rows @ gradient / scale
+    high = jnp.where(binds, jnp.inf, 0)
+    signs = bounds_alone(jnp.where(free, -jnp.inf, 0), high)
+    w, _, _ = solve_kkt(
+        lambda w: (slope + matrix @ w, DenseJacobian(matrix)),
+        lambda w: slope + matrix @ w,
+        signs,
+        jnp.zeros_like(slope),
+        tol=1e-9,
+        max_steps=60,
+    )
+    weights, count = w.x * scale / size, len(slopes)
+    return weights[:count] - weights[count : 2 * count]
 
 
 @compiled

@@ -22,13 +22,15 @@ from ..accurate import (
     arrive,
     Equations,
     gradient_on,
-    incentives_of,
     LowerLevel,
     nearest,
     Place,
 )
 from ._sequential import At
-from ._units import kept_to
+from ._units import closeness, units_from
+
+# What is left of a gradient, in its parts, that counts as none.
+_NOTHING = 1e-6
 
 
 @dataclass
@@ -69,13 +71,14 @@ def shadow_prices(
     theta: np.ndarray,
     near: np.ndarray,
     incentives: LinearConstraints,
-    unit: np.ndarray,
+    scales: Any,
     *,
     of_violation: bool = False,
 ) -> ShadowPrices | None:
     """By non-negative least squares over what binds; `None` where there is no equilibrium.
 
-    `of_violation`: for the sum of all violations, each in its unit, in place of the objective.
+    `scales`: those of [`scales_of`][]. `of_violation`: for the sum of all violations, each in its
+    unit, in place of the objective.
     """
     place = arrive(level, theta, near)
     if place is None:
@@ -84,14 +87,14 @@ def shadow_prices(
     both: Any = jax.tree.map(np.asarray, _limits(level, place.theta, place.packed))
     limits, rows = both
     rows = np.where(np.isfinite(rows), rows, 0)
-    close = unit * 10 * kept_to(level.x.dtype)
+    close, unit = 10 * np.asarray(scales.close), np.asarray(scales.units)
     binding, violated = _binding(limits, close), np.zeros(len(unit))
     if of_violation:
         binding, violated = _and_violated(limits, close, binding, unit)
         at = eqx.tree_at(lambda a: a.slope, at, violated @ rows)
     walls = _incentive_walls(at.unit, place.theta, incentives)
     pushing, size = _pushing(rows * at.unit, binding)
-    found, one_sided = np.zeros(0), np.zeros(0)
+    found, left = np.zeros(0), 0.0
     for together in (False, True):
         free, one_sided = _agents(at, incentives, p, together)
         tangent = Equations(free, float(at.eps)).basis()
@@ -104,7 +107,8 @@ def shadow_prices(
     slope = gradient_on(Place(place.theta, place.packed, whole), at.active)
     parts = np.abs(at.slope * at.unit).sum() + np.abs(mu) @ np.abs(rows) @ at.unit
     kinks = int(at.degenerate.sum())
-    return _priced(level, place.theta, slope, mu + violated, (borne, parts), kinks=kinks)
+    ends = (borne, parts)
+    return _priced(level, place.theta, slope, mu + violated, ends, kinks=kinks, zero=left <= 1e-5)
 
 
 def prices_by_gradients(
@@ -116,9 +120,8 @@ def prices_by_gradients(
     of_violation: bool = False,
 ) -> ShadowPrices:
     """The same from gradients in the incentive."""
-    theta = at.theta
-    unit = np.maximum(np.abs(at.rows) @ width, 1e-12)
-    close = unit * 10 * kept_to(level.x.dtype)
+    theta, close = at.theta, 10 * np.asarray(closeness(at, width, level.x.dtype), float)
+    unit = np.asarray(units_from(at, width), float)[1:]
     binding, violated = _binding(at.limits, close), np.zeros(len(unit))
     if of_violation:
         binding, violated = _and_violated(at.limits, close, binding, unit)
@@ -128,11 +131,13 @@ def prices_by_gradients(
     equal: Any = incentives.equality.dense(np.dtype(float)) * width
     tangent = Equations(equal, 1e-16).basis() if len(equal) else np.eye(len(theta))
     columns = np.concatenate([pushing, walls]) @ tangent
-    found, _ = _nonnegative(columns, at.gradient * width @ tangent)
+    found, left = _nonnegative(columns, at.gradient * width @ tangent)
     mu = _by_row(found[: len(pushing)] / size, binding)
-    parts = np.abs(at.gradient) @ width + np.abs(mu) @ np.abs(at.rows) @ width
-    slope = at.gradient + mu @ at.rows
-    return _priced(level, theta, slope, mu + violated, (found[len(pushing) :], parts))
+    parts = at.parts[0] + np.abs(mu) @ at.parts[1:]
+    # Of a gradient that is nothing itself, what is left of it is nothing.
+    zero = left * np.linalg.norm(at.gradient * width) <= _NOTHING * parts
+    slope, borne = at.gradient + mu @ at.rows, (found[len(pushing) :], parts)
+    return _priced(level, theta, slope, mu + violated, borne, kinks=at.degenerate, zero=bool(zero))
 
 
 def _priced(
@@ -142,15 +147,12 @@ def _priced(
     mu: np.ndarray,
     borne: tuple[np.ndarray, float],
     *,
-    kinks: int = 0,
+    kinks: int,
+    zero: bool,
 ) -> ShadowPrices:
-    left = theta - nearest(level, theta - slope)
-    _, unit = incentives_of(level)
+    left = float(np.linalg.norm(theta - nearest(level, theta - slope)))
     walls, parts = borne
-    zero = float(np.abs(left) @ unit) <= 1e-4 * parts
-    return ShadowPrices(
-        mu, float(np.linalg.norm(left)), zero, kinks, bool(np.any(walls > 1e-6 * parts))
-    )
+    return ShadowPrices(mu, left, zero, kinks, bool(np.any(walls > 1e-6 * parts)))
 
 
 def _binding(limits: Any, close: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

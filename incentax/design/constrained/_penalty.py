@@ -12,8 +12,10 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
+from ..._checks import is_traced
 from ...games import AbstractGame, StrategySet
 from ...sets import AbstractStrategySet, Beside
 from .._constraint import Constraint, limits_of
@@ -37,10 +39,18 @@ def sides_of(problem: DesignProblem, theta: PyTree, x: Array) -> Sides:
         problem.constraints, problem.constraint_shapes(theta, x), strict=True
     ):
         rows = range(row, row + math.prod(value.shape))
-        upper += rows if constraint.has_upper else []
-        lower += rows if constraint.has_lower else []
+        low, high = constraint.bounds(jnp.zeros(value.shape, value.dtype))
+        upper += [r for r, no in zip(rows, _without(high)) if constraint.has_upper and not no]
+        lower += [r for r, no in zip(rows, _without(low)) if constraint.has_lower and not no]
         row = rows.stop
     return Sides(tuple(upper), tuple(lower))
+
+
+def _without(bound: Array) -> list[bool]:
+    """Where a bound is infinite, if that is known."""
+    if is_traced(bound):
+        return [False] * bound.size
+    return np.isinf(np.asarray(bound)).ravel().tolist()
 
 
 class _Watched(AbstractGame):
@@ -65,27 +75,20 @@ class _Watched(AbstractGame):
         size = math.prod(self.own_shape)
         own, beyond = x[:size].reshape(self.own_shape), x[size:]
         value = self.game.operator(theta, own)
-        over = excess(self.constraints, self.sides, theta, own) / _rows(self.sides, self.unit)
+        over = excess(self.constraints, self.sides, theta, own, self.unit)
         return jnp.concatenate([value.ravel(), beyond - over.astype(x.dtype)])
 
 
 def excess(
-    constraints: tuple[Constraint, ...], sides: Sides, theta: PyTree, x: Array
+    constraints: tuple[Constraint, ...], sides: Sides, theta: PyTree, x: Array, unit: Array
 ) -> Float[Array, " sides"]:
-    """`c - upper`, then `lower - c`, of the sides that there are; negative where there is room."""
+    """`c - upper`, then `lower - c`, of the sides that there are, in units of their rows; negative
+    where there is room, -1 where a bound of a traced array is infinite."""
     at = limits_of(constraints, theta, x)
-    above, below = at.value - at.upper, at.lower - at.value
-    both = jnp.concatenate([above[_index(sides.upper)], below[_index(sides.lower)]])
-    # An infinite bound among finite ones has room enough.
+    upper, lower = (jnp.asarray(rows, int) for rows in (sides.upper, sides.lower))
+    above, below = (at.value - at.upper) / unit, (at.lower - at.value) / unit
+    both = jnp.concatenate([above[upper], below[lower]])
     return jnp.where(jnp.isneginf(both), -1, both)
-
-
-def _rows(sides: Sides, per_row: Array) -> Float[Array, " sides"]:
-    return per_row[_index((*sides.upper, *sides.lower))]
-
-
-def _index(rows: tuple[int, ...]) -> Int[Array, " rows"]:
-    return jnp.asarray(rows, int)
 
 
 class _Penalised(eqx.Module):
@@ -116,5 +119,5 @@ def penalised(
 
 def with_violations(problem: DesignProblem, sides: Sides, unit: Array, theta: PyTree, x: Array):
     """The strategy of the penalised problem that belongs to `x`."""
-    over = excess(problem.constraints, sides, theta, x) / _rows(sides, unit)
+    over = excess(problem.constraints, sides, theta, x, unit)
     return jnp.concatenate([x.ravel(), jnp.maximum(over, 0).astype(x.dtype)])

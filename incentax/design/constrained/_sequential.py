@@ -24,12 +24,11 @@ from jaxtyping import Array, PyTree
 from ..._compile import compiled
 from ..._results import RESULTS
 from ...equilibrium import find_equilibrium
-from ...sensitivity import Implicit
 from ...sets import LinearConstraints
-from .._constraint import Limits, limits_of
 from .._problem import DesignProblem
 from ..accurate import least_quadratic, updated_curvature
-from ._penalty import excess, Sides
+from ._penalty import Sides
+from ._units import Gradients, gradients_of
 
 # Of the equilibria, and of a change of the penalty relative to its parts.
 _TOL, _NONE = 1e-10, 1e-13
@@ -38,66 +37,37 @@ _LENGTHS, _DEARER = 12, 4
 
 
 class At(NamedTuple):
-    """The problem at an incentive: objective, constraints and their gradients, and the equilibrium.
+    """The problem at an incentive, all but the equilibrium in numpy.
 
-    `rows`: gradients of the constraints' values, `limits`. `excess`: of every side of a constraint,
-    negative where there is room; `slopes`: its gradients. On the host all but the equilibrium are
-    numpy's.
+    As in [`Gradients`][]; `excess`: of every side of a constraint, negative where there is room;
+    `slopes`: its gradients; `solved`: whether the equilibrium `x` was reached.
     """
 
-    theta: Any
-    objective: Any
-    gradient: Any
-    limits: Limits
-    rows: Any
-    excess: Any
-    slopes: Any
+    theta: np.ndarray
+    objective: float
+    gradient: np.ndarray
+    limits: Any
+    rows: np.ndarray
+    parts: np.ndarray
+    degenerate: int
+    excess: np.ndarray
+    slopes: np.ndarray
     x: Array
-    solved: Any
+    solved: bool
 
 
 @partial(compiled, lasting=True)
 def _evaluated(
-    problem: DesignProblem,
-    sides: Sides,
-    like: PyTree,
-    theta: Array,
-    x: Array,
-    *,
-    entropic: bool | None,
-) -> At:
+    problem: DesignProblem, like: PyTree, theta: Array, x: Array, *, entropic: bool | None
+) -> tuple[Gradients, Array, Array]:
     incentive = ravel_pytree(like)[1](theta)
     x, _, result = find_equilibrium(
         problem.game, incentive, x, None, _TOL, max_steps=20_000, entropic=entropic
     )
-
-    def values(theta: PyTree, x: Array) -> Array:
-        at = limits_of(problem.constraints, theta, x)
-        return jnp.concatenate([problem.objective(theta, x)[None], at.value])
-
-    value, pull = jax.vjp(values, incentive, x)
-
-    def gradient(row: Array) -> Array:
-        direct, through = pull(row)
-        pulled = Implicit().pullback(problem.game, incentive, x, through)
-        return ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
-
-    # Side by side: what the adjoint systems have in common is computed once.
-    gradients = jax.vmap(gradient)(jnp.eye(value.size, dtype=value.dtype)).astype(theta.dtype)
-    at, rows = limits_of(problem.constraints, incentive, x), gradients[1:]
-    upper, lower = jnp.asarray(sides.upper, int), jnp.asarray(sides.lower, int)
-    finite = jnp.isfinite(value[0]) & jnp.all(jnp.isfinite(gradients))
-    return At(
-        theta=theta,
-        objective=value[0],
-        gradient=gradients[0],
-        limits=at,
-        rows=rows,
-        excess=excess(problem.constraints, sides, incentive, x),
-        slopes=jnp.concatenate([rows[upper], -rows[lower]]),
-        x=x,
-        solved=(result == RESULTS.successful) & finite,
-    )
+    found = gradients_of(problem, incentive, x)
+    finite = jnp.isfinite(found.objective) & jnp.all(jnp.isfinite(found.gradient))
+    finite = finite & jnp.all(jnp.isfinite(found.rows))
+    return found, x, (result == RESULTS.successful) & finite
 
 
 _bent = compiled(updated_curvature)
@@ -144,9 +114,23 @@ class Evaluate:
 
     def __call__(self, theta: np.ndarray, x: Array) -> At:
         flat = jnp.asarray(theta, x.dtype)
-        found = _evaluated(self.problem, self.sides, self.like, flat, x, entropic=self.entropic)
-        rest = jax.tree.map(lambda leaf: np.asarray(leaf, float), found._replace(x=0, solved=0))
-        return rest._replace(x=found.x, solved=bool(found.solved))
+        gradients, x, solved = _evaluated(self.problem, self.like, flat, x, entropic=self.entropic)
+        found = jax.tree.map(lambda leaf: np.asarray(leaf, float), gradients)
+        upper, lower = (np.asarray(rows, int) for rows in (self.sides.upper, self.sides.lower))
+        at = found.limits
+        return At(
+            theta=np.asarray(flat, float),
+            objective=float(found.objective),
+            gradient=found.gradient,
+            limits=at,
+            rows=found.rows,
+            parts=found.parts,
+            degenerate=int(found.degenerate),
+            excess=np.concatenate([(at.value - at.upper)[upper], (at.lower - at.value)[lower]]),
+            slopes=np.concatenate([found.rows[upper], -found.rows[lower]]),
+            x=x,
+            solved=bool(solved),
+        )
 
 
 def descend(

@@ -1,43 +1,98 @@
-"""In which units constraints and the objective count beside one another."""
+"""Gradients of objective and constraints, and the units in which they count beside one another."""
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..._compile import compiled
-from .._constraint import limits_of
+from ...sensitivity import Implicit
+from .._constraint import Limits, limits_of
 from .._problem import DesignProblem
-from .._task import spread_starts
 from ..accurate import unit_of
 
 # What a violation of one unit costs to begin with, in parts of what the objective changes by.
 WEIGHT = 10.0
 
 
-def kept_to(dtype: jnp.dtype) -> float:
-    """Parts of a unit to which a constraint can be kept in a precision."""
-    return max(1e-7, 100 * float(jnp.finfo(dtype).eps))
+class Gradients(NamedTuple):
+    """Objective and constraints at an equilibrium, their gradients in a flat incentive, and parts.
+
+    `parts`: what the objective and each constraint would change by over the width of the
+    incentives and the size of the strategies, if the effects of both added up; `degenerate`:
+    constraints of the agents without a multiplier.
+    """
+
+    objective: Float[Array, ""]
+    gradient: Float[Array, " p"]
+    limits: Limits
+    rows: Float[Array, "rows p"]
+    parts: Float[Array, " 1+rows"]
+    degenerate: Float[Array, ""]
 
 
-@compiled
-def units_of(problem: DesignProblem, theta: PyTree, x: Array, key: Array) -> tuple[Array, Array]:
-    """What counts as one of each constraint's value, and of the objective's: what they change by
-    over the units of incentive and strategy, the most at the start and at points around it."""
-    width = unit_of(problem.incentive_set.constraints(theta), ravel_pytree(theta)[0])
-    size = jnp.maximum(1, jnp.abs(x.ravel()))
+def gradients_of(problem: DesignProblem, theta: PyTree, x: Array) -> Gradients:
+    """By one adjoint solve each, side by side: what the systems share is computed once."""
 
     def values(theta: PyTree, x: Array) -> Array:
         at = limits_of(problem.constraints, theta, x)
         return jnp.concatenate([problem.objective(theta, x)[None], at.value])
 
-    def changes(theta: PyTree) -> Array:
-        direct, through = jax.jacrev(values, (0, 1))(theta, x)
-        rows = jax.vmap(lambda leaf: ravel_pytree(leaf)[0])(direct)
-        felt = jnp.abs(through.reshape(len(rows), -1)) @ size
-        return jnp.abs(rows) @ width + felt
+    value, pull = jax.vjp(values, theta, x)
+    width = unit_of(problem.incentive_set.constraints(theta), ravel_pytree(theta)[0])
+    size = jnp.abs(x) + 1e-3 * jnp.max(jnp.abs(x))
 
-    met = jax.vmap(changes)(spread_starts(problem, theta, 6, key))
-    largest = jnp.max(jnp.where(jnp.isfinite(met), met, 0), axis=0)
-    largest = jnp.where(largest > 0, largest, 1)
-    return largest[1:], largest[0]
+    def gradient(row: Array) -> tuple[Array, Array, Array]:
+        direct, through = pull(row)
+        pulled = Implicit().pullback(problem.game, theta, x, through)
+        whole = ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
+        parts = jnp.abs(ravel_pytree(direct)[0]) @ width + jnp.sum(jnp.abs(through * size))
+        return whole, parts, pulled.degenerate
+
+    slopes, parts, degenerate = jax.vmap(gradient)(jnp.eye(value.size, dtype=value.dtype))
+    limits = limits_of(problem.constraints, theta, x)
+    slopes = slopes.astype(width.dtype)
+    return Gradients(value[0], slopes[0], limits, slopes[1:], parts, jnp.max(degenerate))
+
+
+def units_from(found: Any, width: Any) -> Float[Array, " 1+rows"]:
+    """By how much the objective and each constraint change over the width of the incentives; where
+    a gradient is nothing, what its parts would change by."""
+    slopes = jnp.concatenate([found.gradient[None], found.rows])
+    change = jnp.abs(slopes) @ width
+    fine = jnp.isfinite(change) & (change > 1e-9 * found.parts)
+    units = jnp.where(fine, change, found.parts)
+    return jnp.where(jnp.isfinite(units) & (units > 0), units, 1)
+
+
+def closeness(found: Any, width: Any, dtype: jnp.dtype) -> Float[Array, " rows"]:
+    """How far from a bound a constraint counts as on it: what rounding of the incentives makes."""
+    eps = float(jnp.finfo(dtype).eps)
+    moved = jnp.minimum(jnp.abs(found.rows) @ width, found.parts[1:])
+    moved = jnp.where(jnp.isfinite(moved), moved, 0)
+    return max(1e-7, 100 * eps) * moved + 100 * eps * jnp.abs(found.limits.value)
+
+
+class Scales(NamedTuple):
+    """At an equilibrium: `units` of the constraints, `change` of the objective, `close` to bounds,
+    and the largest violation in parts of that."""
+
+    units: Float[Array, " rows"]
+    change: Float[Array, ""]
+    close: Float[Array, " rows"]
+    violated: Float[Array, ""]
+
+
+def scales_of(problem: DesignProblem, theta: PyTree, x: Array) -> Scales:
+    """By gradients there."""
+    found = gradients_of(problem, theta, x)
+    width = unit_of(problem.incentive_set.constraints(theta), ravel_pytree(theta)[0])
+    units, close = units_from(found, width), closeness(found, width, x.dtype)
+    tiny = float(jnp.finfo(close.dtype).tiny)
+    violated = jnp.max(found.limits.violation / jnp.maximum(close, tiny))
+    return Scales(units[1:], units[0], close, violated)
+
+
+scales_at = compiled(scales_of)
