@@ -16,6 +16,7 @@ _LONG = (
     "04_charging_with_private_costs",
     "05_theory_measured",
     "06_several_equilibria",
+    "07_budgets_and_fronts",
     "09_tolls_for_a_city",
 )
 

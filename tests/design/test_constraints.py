@@ -139,6 +139,7 @@ def _by_slsqp(problem, start, bounds):
     )
 
 
+@pytest.mark.slow
 def test_a_revenue_floor_of_five_firms_against_slsqp_and_differences():
     problem = _five_firms(8.0)
     solution = ix.design(problem, jnp.ones(1), starts=2)

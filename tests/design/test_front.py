@@ -45,6 +45,7 @@ def test_levels_that_cannot_be_met_are_told():
     assert jnp.max(jnp.abs(front.objectives[1] - jnp.array([1.0, -3.0]))) < 1e-6
 
 
+@pytest.mark.slow
 def test_revenue_against_time_on_sioux_falls(tmp_path):
     """By sequential quadratic steps; each point stands alone too."""
     from incentax import plots  # noqa: PLC0415
