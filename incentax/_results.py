@@ -84,8 +84,8 @@ class ENDINGS(eqx.Enumeration):
     stationary = "stationary: the gradient vanishes"
     at_bounds = "stationary: what is left of the gradient points out of the incentive set"
     kink = (
-        "B-stationary at a kink: an active set changes there, and no direction descends, as linear "
-        "programs over the constraints that are about to change prove"
+        "B-stationary at a kink: active constraints of the agents change there, and linear "
+        "programs prove that no direction descends"
     )
     undecided = (
         "undecided at a kink: an active set changes there, and no direction that was tried "

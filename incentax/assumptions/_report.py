@@ -249,7 +249,7 @@ def _regulator_steps(found: Evidence) -> Judged:
     if step.low > 0:
         words = f"steps up to {step.low:.2g} descend on average, up to the spread of the estimate"
     elif step.high > 0:
-        words = f"steps known to descend are at most {step.high:.2g}"
+        words = f"a step of the incentive is known to descend up to {step.high:.2g}"
     value = f"L_x {regulator.cost_by_strategy}; L_theta {regulator.cost_by_incentive}; L0 {social}"
     judged = _of_a_constant(social, value)
     return Judged(judged.verdict, value, words={"smoothing": smoothing, "steps": words})

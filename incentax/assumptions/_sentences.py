@@ -36,9 +36,9 @@ SENTENCES: dict[tuple[str, ...], tuple[str, str]] = {
     ),
     ("operator Lipschitz, H_u", "holds"): ("bounds the play step that the theorem allows", ""),
     ("operator Lipschitz, H_u", "fails"): (
-        "log x has no bounded slope at the boundary: the theorem allows no step",
-        "name the mixing in use: diagnose(..., mixing=nu); or a QuantalResponse with epsilon > 0, "
-        "which gives up strong stability",
+        "the slope of log x has no bound near x = 0: the theorem allows no step size",
+        "give the mixing that the scheme uses: diagnose(..., mixing=nu); or a QuantalResponse with "
+        "epsilon > 0, which gives up strong stability",
     ),
     ("operator Lipschitz, H_u", "not decidable"): (
         "met at samples; steps below are upper bounds of what is allowed",
@@ -117,7 +117,7 @@ SENTENCES: dict[tuple[str, ...], tuple[str, str]] = {
         "",
     ),
     ("surrogate gradient Lipschitz, H~", "not decidable"): (
-        "an error of play does at least this to the designer's step",
+        "an error of the agents' play changes the designer's step by at least this factor",
         "",
     ),
     ("step sizes of Theorem 5.4", "holds"): (
@@ -157,7 +157,7 @@ SENTENCES: dict[tuple[str, ...], tuple[str, str]] = {
         "end inner loops by `inner_tol`, and look at `inner_residual` in the history",
     ),
     ("operator Lipschitz in theta, l", "holds"): (
-        "on a set that does not move x* is l / mu-Lipschitz",
+        "where the strategy set does not move, x* is Lipschitz with constant l / mu",
         "",
     ),
     ("operator Lipschitz in theta, l", "fails"): (

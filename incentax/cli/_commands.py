@@ -163,9 +163,9 @@ def tolls(
     city
         In place of files: a made-up city of so many by so many crossings.
     toll_weight
-        What a unit of the file's column toll costs, in its unit of time.
+        Time that one unit of the file's column `toll` is worth, in the file's unit of time.
     distance_weight
-        The same for its column length.
+        The same for one unit of its column `length`.
     out
         Folder of the results.
     force

@@ -22,8 +22,8 @@ def folder_for(path: Path, name: str, force: bool) -> Path:
             there = "something else"
         if there != name:
             raise ValueError(
-                f"`--out` needs a folder without another problem's results, got {path}, which "
-                f"holds those of {there}: choose another one, or replace them with --force"
+                f"`--out` needs a folder without another problem's results: {path} holds those of "
+                f"{there}. Choose another folder, or replace them with --force"
             )
     return writable_folder(path)
 

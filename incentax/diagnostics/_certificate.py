@@ -122,7 +122,7 @@ class Certificate(eqx.Module):
 
     def _of_the_equilibrium(self) -> str:
         if jnp.isnan(self.regret):
-            return "The equilibrium is exact to first order; no player's best reply is known."
+            return "The equilibrium is exact to first order; far better replies were not ruled out."
         if self.regret > NASH:
             return (
                 "The equilibrium is one to first order only: costs are not convex, and another "

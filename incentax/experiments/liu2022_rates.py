@@ -50,7 +50,7 @@ class Options:
     steps: int = 100_000
     """steps of design-and-play; the regulator takes up to a tenth of them"""
     seeds: int = 100
-    """runs of every experiment, side by side; the regulator's are a quarter of them"""
+    """seeds of every experiment; those of the regulator take a quarter as many"""
 
     def __post_init__(self):
         require_count("rates", "steps", self.steps, least=100)  # two decades

@@ -30,7 +30,7 @@ class TollOptions:
     toll_links: tuple[str, ...] = ()
     """Links by their row in the file, from 1, or by their ends, as in 5-6."""
     cordon: tuple[str, ...] = ()
-    """Nodes, as the file numbers them: every link that leads in among them from outside."""
+    """Nodes, numbered as in the file: every link that enters this group from outside is tolled."""
     most_congested: int | None = None
     """So many links with the largest delays; 20 where nothing else is chosen."""
     all: bool = False

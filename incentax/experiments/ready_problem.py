@@ -258,14 +258,16 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("left to gain by quasi-Newton steps on exact gradients", left))
     rows += [
         (
-            "slope along incentives that may still move (at the start)",
+            "gradient, less what bounds stop (at the start)",
             f"{slope['projected_hypergradient_norm']:.2g} "
             f"({summary['slope_at_start']['projected_hypergradient_norm']:.4g})",
         ),
         ("residual of equilibrium", f"{certificate['equilibrium_residual']:.1e}"),
     ]
     if summary["scheme"] != ACCURATE:
-        rows.append(("residual of play, where agents stand", f"{summary['residual_of_play']:.1e}"))
+        rows.append(
+            ("distance of the agents from equilibrium", f"{summary['residual_of_play']:.1e}")
+        )
     return [
         *rows,
         ("derivative error, against central differences", f"{certificate['derivative_error']:.1e}"),

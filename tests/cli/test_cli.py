@@ -38,7 +38,7 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
         "total travel time without tolls",
         "share of the gap captured",
         "left to gain",
-        "residual of play",
+        "distance of the agents",
         "seconds to the first steps",
         "The equilibrium is exact.",
     ):
