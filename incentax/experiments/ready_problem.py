@@ -180,13 +180,13 @@ def _left_to_gain(problem: DesignProblem, theta: PyTree, x: Array, before: float
 
     Of its size here or before, whichever is larger: at an optimum it may be 0.
 
-    NaN where the incentive set has other constraints than bounds.
+    NaN where the incentive set has other constraints than bounds, or the problem has some.
     """
     import scipy.optimize  # noqa: PLC0415 (half a second, for this figure alone)
 
     flat, unravel = ravel_pytree(theta)
     limits = problem.incentive_set.constraints(theta)
-    if len(limits.inequality) or len(limits.equality_level):
+    if problem.constraints or len(limits.inequality) or len(limits.equality_level):
         return float("nan")
 
     def exact(point: np.ndarray) -> tuple[float, np.ndarray]:
@@ -256,12 +256,13 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if "left_to_gain" in summary and np.isfinite(summary["left_to_gain"]):
         left = f"{100 * summary['left_to_gain']:.1e} %"
         rows.append(("left to gain by quasi-Newton steps on exact gradients", left))
+    prices = [name for name in certificate if name.startswith("multiplier, ")]
+    rows += [(name, f"{certificate[name]:.6g}") for name in prices]
+    if prices:  # where the objective's own gradient says nothing
+        rows.append(("largest violation of a constraint", f"{certificate['violation']:.1e}"))
+    else:
+        rows += _slope_rows(slope, summary["slope_at_start"])
     rows += [
-        (
-            "gradient, less what bounds stop (at the start)",
-            f"{slope['projected_hypergradient_norm']:.2g} "
-            f"({summary['slope_at_start']['projected_hypergradient_norm']:.4g})",
-        ),
         ("residual of equilibrium", f"{certificate['equilibrium_residual']:.1e}"),
     ]
     if summary["scheme"] != ACCURATE:
@@ -275,6 +276,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("seconds in all steps", f"{summary['seconds_to_run']:.1f}"),
         ("result", _as_told(summary)),
     ]
+
+
+def _slope_rows(slope: dict[str, Any], before: dict[str, Any]) -> list[tuple[str, str]]:
+    now, then = (row["projected_hypergradient_norm"] for row in (slope, before))
+    return [("gradient, less what bounds stop (at the start)", f"{now:.2g} ({then:.4g})")]
 
 
 def _as_told(summary: dict[str, Any]) -> str:

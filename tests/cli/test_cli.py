@@ -399,3 +399,21 @@ def test_a_folder_of_another_command_cannot_be_certified(tmp_path, capsys):
     (tmp_path / "result.npz").write_bytes(b"cut")
     assert main(["certify", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_problem_with_constraints_shows_their_prices(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "import incentax as ix, jax.numpy as jnp\n"
+        "game = ix.Game(lambda tax, x: x + tax - 4, ix.NonNegative((1,)))\n"
+        "floor = ix.Constraint(lambda tax, x: (tax * x).sum(), lower=3.0, name='revenue')\n"
+        "problem = ix.DesignProblem(game, lambda tax, x: (tax**2).sum(),\n"
+        "    ix.Box(0.0, jnp.full(1, 4.0)), constraints=[floor])\n"
+    )
+    named, out = f"{tmp_path / 'own.py'}:problem", str(tmp_path / "out")
+    assert main(["run", named, "--out", out]) == 0
+    told = capsys.readouterr().out
+    assert "multiplier, revenue" in told
+    assert "largest violation of a constraint" in told
+    assert "gradient, less" not in told
+    assert main(["certify", out]) == 0
+    assert "multiplier, revenue" in capsys.readouterr().out
