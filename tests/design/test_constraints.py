@@ -382,14 +382,12 @@ def test_a_steep_constraint_is_kept_wherever_the_start_lies():
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 def test_neither_units_nor_infinite_rows_matter(unit):
     aim = jnp.full(2, 5.0)
-    problem, solution = _capped(
-        lambda t, x: unit * x, 0.0, aim, upper=unit * jnp.array([1.0, jnp.inf])
-    )
+    level = unit * jnp.array([1.0, jnp.inf])
+    _, solution = _capped(lambda t, x: unit * x, 0.0, aim, upper=level)
     assert jnp.max(jnp.abs(solution.theta - jnp.array([1.0, 5.0]))) < 1e-7
     mu = solution.multipliers["cap"] * unit
     assert jnp.max(jnp.abs(mu - jnp.array([8.0, 0.0]))) < 1e-5
     assert solution.b_stationary == "yes"
-    del problem
 
 
 def _logit(size, constraints):
