@@ -32,6 +32,7 @@ from .design import (
     DesignProblem as DesignProblem,
     DesignSolution as DesignSolution,
     DoubleLoop as DoubleLoop,
+    ExternalityPricing as ExternalityPricing,
     Front as Front,
     History as History,
     Hypergradient as Hypergradient,
@@ -87,7 +88,15 @@ from .geometry import (
     Euclidean as Euclidean,
     Mahalanobis as Mahalanobis,
 )
-from .sensitivity import Implicit as Implicit, Neumann as Neumann, Unrolled as Unrolled
+from .sensitivity import (
+    AdjointStep as AdjointStep,
+    EstimatedResponse as EstimatedResponse,
+    Implicit as Implicit,
+    Neumann as Neumann,
+    Penalty as Penalty,
+    SocialGradient as SocialGradient,
+    Unrolled as Unrolled,
+)
 from .sets import (
     Box as Box,
     NonNegative as NonNegative,

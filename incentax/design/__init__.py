@@ -36,6 +36,7 @@ from .constrained import (
 from .schemes import (
     DesignAndPlay as DesignAndPlay,
     DoubleLoop as DoubleLoop,
+    ExternalityPricing as ExternalityPricing,
     regulate as regulate,
     RegulatedRun as RegulatedRun,
     RegulatorInfo as RegulatorInfo,

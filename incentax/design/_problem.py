@@ -13,7 +13,7 @@ from .._compile import compiled, traced_once
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
 from ..games import AbstractGame, AtomicGame
-from ..sensitivity import AbstractSensitivity, Implicit, Memory
+from ..sensitivity import AbstractSensitivity, Implicit
 from ..sets import AbstractSet
 from ._constraint import (
     check_constraints,
@@ -168,7 +168,7 @@ class Hypergradient(eqx.Module):
     residual: Float[Array, ""]
     objective: Float[Array, ""]
     degenerate: Int[Array, ""]
-    memory: Memory
+    memory: PyTree
 
 
 def hypergradient(
@@ -228,7 +228,7 @@ def evaluate_hypergradient(
     sensitivity: AbstractSensitivity,
     *,
     step_size: Array | float = 1.0,
-    memory: Memory | None = None,
+    memory: PyTree | None = None,
     refresh: Bool[Array, ""] | bool = True,
     operator_value: Array | None = None,
 ) -> Hypergradient:

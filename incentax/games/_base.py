@@ -105,6 +105,12 @@ class AbstractGame(eqx.Module):
         del theta, x
         return None
 
+    def externality(self, theta: PyTree, x: Float[Array, "*x"]) -> PyTree | None:
+        """Like `theta`, where the game knows it: what an action that carries a price costs others
+        at the margin. Else `None`."""
+        del theta, x
+        return None
+
     @property
     def weights(self) -> Float[Array, "*x"] | None:
         """Weights `lambda` in which the game is known to be judged for monotonicity, an entry each

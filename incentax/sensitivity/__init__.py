@@ -4,4 +4,11 @@ from ._base import (
     Pullback as Pullback,
 )
 from ._implicit import Implicit as Implicit, Neumann as Neumann
+from ._laws import (
+    AbstractLaw as AbstractLaw,
+    AdjointStep as AdjointStep,
+    EstimatedResponse as EstimatedResponse,
+    Penalty as Penalty,
+    SocialGradient as SocialGradient,
+)
 from ._unrolled import Unrolled as Unrolled

@@ -33,14 +33,14 @@ class Pullback(eqx.Module):
     theta: PyTree
     residual: Float[Array, ""]
     degenerate: Int[Array, ""]
-    memory: Memory
+    memory: PyTree
 
 
 class AbstractSensitivity(eqx.Module):
     """A way to differentiate `x*(theta)`."""
 
     @abc.abstractmethod
-    def memory(self, game: AbstractGame, theta: PyTree, x: Array) -> Memory:
+    def memory(self, game: AbstractGame, theta: PyTree, x: Array) -> PyTree:
         """What `pullback` may be given as its first memory."""
 
     @abc.abstractmethod
@@ -52,7 +52,7 @@ class AbstractSensitivity(eqx.Module):
         cotangent: Array,
         *,
         step_size: Array | float = 1.0,
-        memory: Memory | None = None,
+        memory: PyTree | None = None,
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:

@@ -111,14 +111,15 @@ class Implicit(AbstractSensitivity):
         cotangent: Array,
         *,
         step_size: Array | float = 1.0,
-        memory: Memory | None = None,
+        memory: PyTree | None = None,
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:
         form = self._form(game, theta, x)
         # In a loop the next step corrects what this one leaves.
         alone = memory is None
-        memory = self.memory(game, theta, x) if memory is None else memory
+        known = self.memory(game, theta, x) if memory is None else memory
+        assert isinstance(known, Memory)
         computed_value, pull = jax.vjp(game.operator, theta, x)
         operator_value = computed_value if operator_value is None else operator_value
         face = game.strategies(theta).face(x, operator_value, step_size)
@@ -127,17 +128,17 @@ class Implicit(AbstractSensitivity):
         right_side = face.project(whole)
         if form is not None:
             reduced = AggregateSystem(form, theta, x, face, adjoint=True)
-            memory = self._solve_reduced(reduced, cotangent, memory, refresh)
-            w = unscaled(face, reduced.motion(memory.solution, cotangent))
-            if memory.inverse is not None:
-                correct = partial(reduced.correct, memory.inverse)
+            known = self._solve_reduced(reduced, cotangent, known, refresh)
+            w = unscaled(face, reduced.motion(known.solution, cotangent))
+            if known.inverse is not None:
+                correct = partial(reduced.correct, known.inverse)
                 tol = self._tol(x.dtype) if alone else no_solution(x.dtype)
                 w = refined(system, right_side, w, correct, tol)
         else:
             symmetry = _symmetry(game, theta, x)
-            start = memory.solution.reshape(x.shape)
+            start = known.solution.reshape(x.shape)
             w = self._solve(system, right_side, start, symmetry, adjoint=True)
-            memory = Memory(w.ravel(), None)
+            known = Memory(w.ravel(), None)
         if alone and not (form is None and self._explicit(x.size)):
             w = self._or_explicitly(system, right_side, w)
         w = face.project(w)
@@ -148,7 +149,7 @@ class Implicit(AbstractSensitivity):
             _, pull_carried = jax.vjp(lambda theta: carried(game, theta), theta)
             (theta_cotangent,) = pull_carried((dx, cotangent))
         residual = relative_residual(system.complete(pulled, w) - right_side, right_side, whole)
-        return Pullback(theta_cotangent, residual, face.degenerate, memory)
+        return Pullback(theta_cotangent, residual, face.degenerate, known)
 
     def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
         """An equilibrium `x`, as a function of `theta` and the game that JAX can differentiate.

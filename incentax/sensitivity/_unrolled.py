@@ -65,7 +65,7 @@ class Unrolled(AbstractSensitivity):
         cotangent: Array,
         *,
         step_size: Array | float = 1.0,
-        memory: Memory | None = None,
+        memory: PyTree | None = None,
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from .._checks import is_traced, require_positive
 from ..games import AbstractGame
 from ..sets import Reals
-from ._link_newton import AbstractLoading, newton_in_link_flows
+from ._link_newton import AbstractLoading, newton_in_link_flows, slope_of
 from ._links import LinkIncentives, LinkTimes
 from ._network import Demand, Network
 
@@ -142,6 +142,11 @@ class MarkovianGame(AbstractGame):
         start = jnp.where(jnp.any(x > 0), x, self.loaded(loading.costs(jnp.zeros_like(x))))
         flows, _, steps = newton_in_link_flows(loading, start, tol, max_steps)
         return flows, steps, jnp.zeros((), flows.dtype)
+
+    def externality(self, theta: Array, x: Array) -> Array:
+        """`v t'(v)` of the tolled links: the time that one more driver costs all others."""
+        del theta
+        return (x * slope_of(self.link_times, x))[self.acts.tolled_links]
 
     def link_flows(self, x: Float[Array, " links"]) -> Float[Array, " links"]:
         """Flow on every link: the strategy itself."""

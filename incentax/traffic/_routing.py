@@ -199,6 +199,14 @@ class RoutingGame(AbstractGame):
             return None
         return eqx.tree_at(lambda game: game.eta, self, eta.astype(self.eta.dtype))
 
+    def externality(self, theta: Array, x: Array) -> Array | None:
+        """`v t'(v)` of the tolled links: the time that one more driver costs all others."""
+        if self.costs.acts.widened_links.size:
+            return None  # a capacity is no price
+        flows = self.link_flows(x)
+        slope = slope_of(lambda flows: self.link_times(flows, theta), flows)
+        return (flows * slope)[self.tolled_links]
+
     def potential_diagonal(self, theta: Array, x: Array) -> Array | None:
         # What costs the pair that stays at home depends on other pairs as its user likes.
         if self.costs.staying is not None:

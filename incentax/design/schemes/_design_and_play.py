@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
 from ..._tree import tree_norm, tree_subtract, tree_where
 from ...dynamics import MirrorDescent, Schedule
 from ...geometry import AbstractMirrorMap
-from ...sensitivity import AbstractSensitivity, Implicit, Memory
+from ...sensitivity import AbstractSensitivity, Implicit
 from .._problem import DesignProblem, evaluate_hypergradient
 from .._scheme import (
     AbstractScheme,
@@ -31,7 +31,7 @@ class DesignAndPlayState(AbstractSchemeState):
     theta: PyTree
     point: PyTree
     optimizer: optax.OptState
-    memory: Memory
+    memory: PyTree
 
 
 class DesignAndPlay(AbstractScheme):

@@ -11,7 +11,7 @@ from ..._tree import tree_norm, tree_subtract, tree_where
 from ...dynamics import MirrorDescent, Schedule
 from ...equilibrium import find_equilibrium, natural_residual
 from ...geometry import AbstractMirrorMap
-from ...sensitivity import AbstractSensitivity, Implicit, Memory, Unrolled
+from ...sensitivity import AbstractLaw, AbstractSensitivity, Implicit, Unrolled
 from .._problem import DesignProblem, evaluate_hypergradient, Hypergradient
 from .._scheme import (
     AbstractScheme,
@@ -29,7 +29,7 @@ class DoubleLoopState(AbstractSchemeState):
     x: Array
     start: Array
     optimizer: optax.OptState
-    memory: Memory
+    memory: PyTree
 
 
 class _Played(eqx.Module):
@@ -111,6 +111,13 @@ class DoubleLoop(AbstractScheme):
                 "`DoubleLoop(sensitivity=ix.Unrolled(...))` needs `play_step`, the step size of "
                 "the iterations that it differentiates, got None"
             )
+        law = self.sensitivity
+        if isinstance(law, AbstractLaw) and law.needs_step_size and self.play is None:
+            name = type(law).__name__
+            raise ValueError(
+                f"`DoubleLoop(sensitivity=ix.{name}(...))` needs `play_step`, or "
+                f"`ix.{name}(step_size=...)`, got neither"
+            )
         self.inner_tol = require_positive("DoubleLoop", "inner_tol", inner_tol)
         self.inner_steps = require_count("DoubleLoop", "inner_steps", inner_steps)
         self.warm = bool(warm)
@@ -137,6 +144,7 @@ class DoubleLoop(AbstractScheme):
         if isinstance(self.sensitivity, Unrolled):
             x, steps, gradient = self._through_iterations(problem, theta, start, state.memory)
         else:
+            step_size = jnp.ones((), start.dtype)
             if self.play is None:
                 x, steps, _ = find_equilibrium(
                     game, theta, start, None, self.inner_tol, max_steps=self.inner_steps
@@ -144,9 +152,9 @@ class DoubleLoop(AbstractScheme):
             else:
                 played = self._play(problem, theta, start, kept=0)
                 x = self.play.geometry(game, theta).strategy(played.point)
-                steps = played.steps
+                steps, step_size = played.steps, jnp.asarray(self.play.step_size(0), x.dtype)
             gradient = evaluate_hypergradient(
-                problem, theta, x, self.sensitivity, memory=state.memory
+                problem, theta, x, self.sensitivity, step_size=step_size, memory=state.memory
             )
         moved, optimizer = designer_step(problem, self.optimizer, theta, state.optimizer, gradient)
         info = SchemeInfo(
@@ -206,7 +214,7 @@ class DoubleLoop(AbstractScheme):
         return self.play.move(problem.game, theta, point, value, count)
 
     def _through_iterations(
-        self, problem: DesignProblem, theta: PyTree, start: Array, memory: Memory
+        self, problem: DesignProblem, theta: PyTree, start: Array, memory: PyTree
     ) -> tuple[Array, Array, Hypergradient]:
         """The inner loop and, backwards through its steps, the hypergradient."""
         assert self.play is not None
