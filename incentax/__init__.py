@@ -43,6 +43,7 @@ from .design import (
     RegulatedRun as RegulatedRun,
     RegulatorInfo as RegulatorInfo,
     Run as Run,
+    ScenarioProblem as ScenarioProblem,
     SchemeInfo as SchemeInfo,
     value_sensitivity as value_sensitivity,
     ZerothOrderRegulator as ZerothOrderRegulator,

@@ -33,6 +33,7 @@ from .constrained import (
     AugmentedLagrangian as AugmentedLagrangian,
     judge_constrained as judge_constrained,
 )
+from .scenarios import at_kinks as at_kinks, ScenarioProblem as ScenarioProblem
 from .schemes import (
     DesignAndPlay as DesignAndPlay,
     DoubleLoop as DoubleLoop,

@@ -11,6 +11,7 @@ from ._solution import DesignSolution, raise_unless_designed
 from ._task import task_at_door
 from .accurate import design_accurately
 from .constrained import contradicting, design_constrained, keeping_constraints
+from .scenarios import design_at_risk, ScenarioProblem
 from .selection import design_selected
 
 
@@ -79,6 +80,8 @@ def design(
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
         solve = design_accurately if problem.selection is None else design_selected
         solve = design_constrained if problem.constraints else solve
+        if isinstance(problem, ScenarioProblem) and problem.has_kinks:
+            solve = design_at_risk
         solution = solve(task)
         return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:

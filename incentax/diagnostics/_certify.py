@@ -12,12 +12,14 @@ from .._compile import compiled
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_norm
 from ..design import (
+    at_kinks,
     DesignProblem,
     evaluate_hypergradient,
     examine,
     is_judgeable,
     judge,
     judge_constrained,
+    ScenarioProblem,
 )
 from ..equilibrium import (
     Equilibrium,
@@ -79,7 +81,8 @@ def certify(
     given_x = x if given else found.x
     entropic = known_entropic(game)
     known = not is_inside(problem, theta, given_x, key)
-    constrained = bool(problem.constraints)
+    at_risk = isinstance(problem, ScenarioProblem) and problem.has_kinks
+    constrained = bool(problem.constraints) or at_risk
     proving = known and not constrained and is_judgeable(problem, theta, found.x, entropic)
     differences = differences_around(problem, theta, found.x, key)
     certificate = _certify(
@@ -206,7 +209,9 @@ def _within_constraints(
     certificate: Certificate, problem: DesignProblem, theta: PyTree, x: Array, known: bool
 ) -> Certificate:
     """With multipliers, where values are known, and what they prove."""
-    found = judge_constrained(problem, theta, x) if known else None
+    at_risk = isinstance(problem, ScenarioProblem) and problem.has_kinks
+    judged = at_kinks if at_risk else judge_constrained
+    found = judged(problem, theta, x) if known else None
     nobody = unknown(certificate.objective)
     figures: tuple = (nobody, nobody, certificate.degenerate, ENDINGS.undecided, {})
     if found is not None:

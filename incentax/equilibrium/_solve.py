@@ -191,6 +191,19 @@ def find_equilibrium(
 
     `entropic` may be given where it is known ahead, see `AbstractGame.entropic`.
     """
+    lanes = game.lanes
+    if lanes is not None:
+
+        def alone(datum: PyTree, x: Array) -> tuple[Array, Array, RESULTS]:
+            return find_equilibrium(
+                lanes.game_of(datum), theta, x, method, tol, max_steps=max_steps, entropic=entropic
+            )
+
+        reached, steps, result = jax.vmap(alone)(lanes.data, lanes.split(x))
+        # What failed first, if anything.
+        first = jnp.argmax(result != RESULTS.successful)
+        result = jax.tree.map(lambda leaf: leaf[first], result)
+        return reached.reshape(x.shape), jnp.sum(steps, dtype=jnp.int32), result
     newton = Newton() if method is None else method
     if not isinstance(newton, Newton):
         return _by_play(game, theta, x, newton, tol, max_steps=max_steps, found=jnp.asarray(False))

@@ -33,6 +33,20 @@ class Rational(eqx.Module):
     epsilon: Float[Array, "..."]
 
 
+class Lanes(eqx.Module):
+    """Games that are played apart: `game_of(datum)` for each entry of `data`, `count` of them, each
+    with strategies of the shape `one`."""
+
+    game_of: Callable[[PyTree], "AbstractGame"]
+    data: PyTree
+    count: int = eqx.field(static=True)
+    one: tuple[int, ...] = eqx.field(static=True)
+
+    def split(self, x: Array) -> Array:
+        """Strategies, along a leading axis."""
+        return x.reshape(self.count, *self.one)
+
+
 class AbstractGame(eqx.Module):
     """Agents with a strategy set and an operator `F(theta, x)` that each wants to go down along."""
 
@@ -109,6 +123,12 @@ class AbstractGame(eqx.Module):
         """Like `theta`, where the game knows it: what an action that carries a price costs others
         at the margin. Else `None`."""
         del theta, x
+        return None
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """The games that this one consists of, where they have nothing in common but the incentive:
+        their equilibria and adjoint systems are solved side by side. Else `None`."""
         return None
 
     @property

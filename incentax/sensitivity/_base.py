@@ -1,11 +1,14 @@
 """What a way to differentiate the equilibrium offers."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..games import AbstractGame
+from ..games import AbstractGame, Lanes
 
 
 class Memory(eqx.Module):
@@ -66,3 +69,32 @@ class AbstractSensitivity(eqx.Module):
     @abc.abstractmethod
     def attach(self, game: AbstractGame, theta: PyTree, x: Array) -> Array:
         """An equilibrium `x`, as a function of `theta` and the game that JAX can differentiate."""
+
+
+def pullback_in_lanes(
+    sensitivity: AbstractSensitivity,
+    lanes: Lanes,
+    theta: PyTree,
+    at: tuple[Array, Array, Array | None],
+    how: dict[str, Any],
+) -> Pullback:
+    """Of games that are played apart: a system each, and the sum of what they give.
+
+    `at`: strategy, cotangent and, where it is known, operator value.
+    """
+    memory = how.pop("memory")
+    split = [None if leaf is None else lanes.split(leaf) for leaf in at]
+
+    def alone(datum: PyTree, parts: list, memory: PyTree) -> Pullback:
+        game, (x, cotangent, value) = lanes.game_of(datum), parts
+        return sensitivity.pullback(
+            game, theta, x, cotangent, memory=memory, operator_value=value, **how
+        )
+
+    found = jax.vmap(alone)(lanes.data, split, memory)
+    return Pullback(
+        theta=jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found.theta),
+        residual=jnp.max(found.residual),
+        degenerate=jnp.sum(found.degenerate, dtype=jnp.int32),
+        memory=found.memory,
+    )

@@ -21,9 +21,9 @@ from jax.scipy.sparse.linalg import bicgstab, gmres
 from jaxtyping import Array, Bool, PyTree
 
 from .._checks import require_count, require_positive
-from ..games import AbstractGame, AggregativeForm
+from ..games import AbstractGame, AggregativeForm, hold_captured
 from ._aggregate import AggregateSystem
-from ._base import AbstractSensitivity, Memory, Pullback
+from ._base import AbstractSensitivity, Memory, Pullback, pullback_in_lanes
 from ._face_system import (
     Carried,
     FaceSystem,
@@ -96,6 +96,11 @@ class Implicit(AbstractSensitivity):
         require_count("Implicit", "max_iterations", self.max_iterations)
 
     def memory(self, game: AbstractGame, theta: PyTree, x: Array) -> Memory:
+        lanes = game.lanes
+        if lanes is not None:
+            return jax.vmap(lambda datum, x: self.memory(lanes.game_of(datum), theta, x))(
+                lanes.data, lanes.split(x)
+            )
         form = self._form(game, theta, x)
         if form is None:
             return Memory(jnp.zeros(x.size, x.dtype), None)
@@ -115,6 +120,9 @@ class Implicit(AbstractSensitivity):
         refresh: Bool[Array, ""] | bool = True,
         operator_value: Array | None = None,
     ) -> Pullback:
+        if game.lanes is not None:
+            how = {"step_size": step_size, "memory": memory, "refresh": refresh}
+            return pullback_in_lanes(self, game.lanes, theta, (x, cotangent, operator_value), how)
         form = self._form(game, theta, x)
         # In a loop the next step corrects what this one leaves.
         alone = memory is None
@@ -157,6 +165,13 @@ class Implicit(AbstractSensitivity):
         With `dx = S w + dx_0`, where `dx_0` follows the constraints that move, `w` solves the
         system above with the force of both on its right side.
         """
+        lanes = game.lanes
+        if lanes is not None:
+
+            def alone(datum: PyTree, x: Array) -> Array:
+                return self.attach(hold_captured(lanes.game_of(datum), theta, x), theta, x)
+
+            return jax.vmap(alone)(lanes.data, lanes.split(x)).reshape(x.shape)
         arrays, rest = eqx.partition((game, theta), eqx.is_inexact_array)
         integers, static = eqx.partition(rest, eqx.is_array)
 

@@ -31,4 +31,5 @@ from ._jacobians import (
 from ._kkt import solve_kkt as solve_kkt
 from ._polyhedron import PerPlayer as PerPlayer, Polyhedron as Polyhedron
 from ._product import Product as Product
+from ._side_by_side import side_by_side as side_by_side
 from ._simplex import Simplex as Simplex

@@ -169,6 +169,22 @@ class RoutingGame(AbstractGame):
         self.simplex = Simplex(paths.sizes)
         self.eta = require_positive("RoutingGame", "eta", eta, strictly=False)
 
+    def with_trips(self, trips: ArrayLike) -> "RoutingGame":
+        """The same network and paths with other trips, one number `>= 0` a pair; traced ones too,
+        as for scenarios of demand (see [`ScenarioProblem`][])."""
+        pairs = self.simplex.blocks.count
+        each = require_positive("RoutingGame.with_trips", "trips", trips, strictly=False)
+        if each.shape != (pairs,):
+            raise ValueError(
+                f"`RoutingGame.with_trips(trips)` needs one number a pair, shape ({pairs},), got "
+                f"{each.shape}"
+            )
+        spread = each[self.simplex.blocks.ids].astype(self.flows.trips.dtype)
+        game = eqx.tree_at(lambda game: game.flows.trips, self, spread)
+        if self.costs.staying is None:
+            return game
+        return eqx.tree_at(lambda game: game.costs.staying.trips, game, each)
+
     @property
     def logit(self) -> QuantalResponse:
         """The same game, put together from its parts."""

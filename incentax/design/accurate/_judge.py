@@ -11,7 +11,7 @@ from ..._results import ENDINGS, RESULTS
 from .._problem import DesignProblem
 from ._b_stationarity import decide, Descent, incentives_of
 from ._lower_level import LowerLevel
-from ._pieces import along, gradient_on, unresolved
+from ._pieces import along, gradient_on, unresolved, worthless
 from ._place import arrive, nearest, Place
 
 # Up to this many incentives, strategies and constraints in all.
@@ -57,9 +57,13 @@ def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:
     if place is None:
         return None
     descent = decide(place.at, incentives, place.theta)
-    if descent.verdict == "no" and along(level, place, descent, incentives) is None:
-        active = place.at.active & ~place.at.degenerate
-        descent = unresolved(level, place, active, incentives, descent)
+    if descent.verdict == "no":
+        reached = along(level, place, descent, incentives)
+        gained = 0.0 if reached is None else place.objective - reached.objective
+        if gained <= worthless(place):
+            active = place.at.active & ~place.at.degenerate
+            told = unresolved(level, place, active, incentives, descent)
+            descent = told if gained == 0 or told.verdict == "yes" else descent
     return judgement(level, place, descent)
 
 

@@ -133,12 +133,17 @@ def unresolved(
 ) -> Descent:
     """What a descent is worth that no length of shows in the objective: nothing, where a quadratic
     model on the piece, and on the one that the descent names, promises no more than rounding."""
-    parts = np.abs(place.at.slope * place.at.unit).sum()
-    least = max(10 * _rounding(place), max(1e-12, 10 * float(place.at.eps)) * parts)
+    least = worthless(place)
     pieces = [active] if descent.active is None else [active, descent.active]
     promised = [_quadratic_direction(level, place, piece, incentives)[1] for piece in pieces]
     verdict = "yes" if max(promised) <= least else "undecided"
     return replace(descent, verdict=verdict, direction=None, active=None)
+
+
+def worthless(place: Place) -> float:
+    """A gain that is none: rounding of the objective and of its parts."""
+    parts = np.abs(place.at.slope * place.at.unit).sum()
+    return max(10 * _rounding(place), max(1e-12, 10 * float(place.at.eps)) * parts)
 
 
 def _onto_kinks(level: LowerLevel, place: Place, active: np.ndarray) -> Place | None:
