@@ -38,6 +38,7 @@ from .design import (
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
     pareto as pareto,
+    PolicyHistory as PolicyHistory,
     Record as Record,
     regulate as regulate,
     RegulatedRun as RegulatedRun,
@@ -45,6 +46,8 @@ from .design import (
     Run as Run,
     ScenarioProblem as ScenarioProblem,
     SchemeInfo as SchemeInfo,
+    train_policy as train_policy,
+    TrainedPolicy as TrainedPolicy,
     value_sensitivity as value_sensitivity,
     ZerothOrderRegulator as ZerothOrderRegulator,
 )

@@ -65,6 +65,11 @@ class RESULTS(eqx.Enumeration):
         "zero (they pull against one another), widen the incentive set, or start elsewhere with "
         "`theta0`."
     )
+    outside = (
+        "The policy's incentives left the incentive set while it was trained: `.outside` says how "
+        "far. Squash its output into the set, as by `lower + (upper - lower) * "
+        "jax.nn.sigmoid(output)`."
+    )
     never_moved = (
         "The incentive never moved: at its start active constraints have no multiplier, and with "
         "these held at rest the gradient is zero. That may be no optimum. Start elsewhere with "

@@ -7,7 +7,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 from ._aggregative import AggregativeGame
@@ -36,11 +38,18 @@ def hold_captured(game: AbstractGame, theta: PyTree, x: Array) -> AbstractGame:
         return game
 
     def held(function: Callable, *arguments: PyTree) -> Any:
-        # A pytree of arrays has no hash; a plain function has.
-        def plain(*arguments: PyTree) -> Array:
-            return function(*arguments)
+        # All that is captured, also what is not differentiated itself: a lane of a `vmap` within a
+        # `grad`, which `jax.closure_convert` leaves where it is.
+        traced, shape = jax.make_jaxpr(_unhashed(function), return_shape=True)(*arguments)
+        structure = jax.tree.structure(shape)
 
-        return _Held(*jax.closure_convert(plain, *arguments))
+        def plain(*given: PyTree) -> Any:
+            known, captured = given[: len(arguments)], given[len(arguments) :]
+            flat = jax.tree.leaves(known)
+            found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, captured))(*flat)
+            return jax.tree.unflatten(structure, found)
+
+        return _Held(plain, [jnp.asarray(value) for value in traced.consts])
 
     sets: Any = game.strategy_set
     if game.moves:
@@ -57,6 +66,15 @@ def hold_captured(game: AbstractGame, theta: PyTree, x: Array) -> AbstractGame:
         operator = held(form.operator, theta, x, s)
         return AggregativeGame(operator, held(form.aggregate, theta, x), sets)
     return game
+
+
+def _unhashed(function: Callable) -> Callable:
+    """A pytree of arrays has no hash, which JAX asks for; a plain function has."""
+
+    def plain(*given: PyTree) -> Any:
+        return function(*given)
+
+    return plain
 
 
 def _captures_tracers(node: object, depth: int) -> bool:

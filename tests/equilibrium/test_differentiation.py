@@ -211,6 +211,16 @@ def test_one_status_a_lane():
     np.testing.assert_allclose(found.x[jnp.array([0, 2]), 0], [1.0, 0.5])
 
 
+def test_lanes_that_the_operator_has_captured_stand_within_a_gradient():
+    def answer(demand, tax):
+        game = ix.Game(lambda tax, x: x + tax - demand, ix.NonNegative((1,)))
+        return ix.solve_equilibrium(game, tax).x.sum()
+
+    demands = jnp.array([0.5, 2.0, 3.0])
+    slope = jax.grad(lambda tax: jax.vmap(answer, (0, None))(demands, tax).sum())(jnp.ones(1))
+    np.testing.assert_allclose(slope, [-2.0], atol=1e-9)
+
+
 def test_a_value_that_the_operator_has_captured_is_differentiated():
     def total(slope):
         game = ix.Game(lambda t, x: slope * (x + x.sum()) - 10 + t, ix.NonNegative())
