@@ -70,6 +70,11 @@ class RESULTS(eqx.Enumeration):
         "far. Squash its output into the set, as by `lower + (upper - lower) * "
         "jax.nn.sigmoid(output)`."
     )
+    leaders_apart = (
+        "The leaders do not settle: their incentives still move, or one of them would gain by "
+        "another incentive, as `.regrets` say. Raise `rounds`, damp them by a smaller `share`, or "
+        "start elsewhere; there may be no equilibrium of leaders."
+    )
     never_moved = (
         "The incentive never moved: at its start active constraints have no multiplier, and with "
         "these held at rest the gradient is zero. That may be no optimum. Start elsewhere with "

@@ -3,6 +3,11 @@
 from ._constraint import Constraint as Constraint
 from ._design import design as design
 from ._front import Front as Front, pareto as pareto
+from ._leaders import (
+    design_leaders as design_leaders,
+    LeadersProblem as LeadersProblem,
+    LeadersSolution as LeadersSolution,
+)
 from ._policy import (
     PolicyHistory as PolicyHistory,
     train_policy as train_policy,

@@ -6,6 +6,7 @@ from ._instance import Instance as Instance
 from ._network_tolls import network_tolls as network_tolls
 from ._planted import planted_choice as planted_choice
 from ._ready import READY as READY, Ready as Ready
+from ._regions import Regions as Regions, two_regions as two_regions
 from ._several import (
     chicken as chicken,
     coordination as coordination,
