@@ -40,6 +40,7 @@ from .design import (
     hypergradient as hypergradient,
     LeadersProblem as LeadersProblem,
     LeadersSolution as LeadersSolution,
+    Nearest as Nearest,
     pareto as pareto,
     PolicyHistory as PolicyHistory,
     Record as Record,
@@ -78,6 +79,7 @@ from .equilibrium import (
     Equilibrium as Equilibrium,
     gap as gap,
     natural_residual as natural_residual,
+    nearest_equilibrium as nearest_equilibrium,
     Newton as Newton,
     quantal_path as quantal_path,
     QuantalPath as QuantalPath,
@@ -88,6 +90,7 @@ from .games import (
     AtomicGame as AtomicGame,
     Game as Game,
     QuantalResponse as QuantalResponse,
+    Tikhonov as Tikhonov,
 )
 from .geometry import (
     Entropic as Entropic,

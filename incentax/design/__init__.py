@@ -18,6 +18,7 @@ from ._problem import (
     evaluate_hypergradient as evaluate_hypergradient,
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,
+    Nearest as Nearest,
 )
 from ._run import Record as Record, Run as Run
 from ._scheme import (
@@ -53,3 +54,4 @@ from .schemes import (
     RegulatorInfo as RegulatorInfo,
     ZerothOrderRegulator as ZerothOrderRegulator,
 )
+from .selection import drawn_at as drawn_at

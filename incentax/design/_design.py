@@ -12,7 +12,7 @@ from ._task import task_at_door
 from .accurate import design_accurately
 from .constrained import contradicting, design_constrained, keeping_constraints
 from .scenarios import design_at_risk, ScenarioProblem
-from .selection import design_selected
+from .selection import design_nearest, design_selected
 
 
 def design(
@@ -79,6 +79,7 @@ def design(
             raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
         solve = design_accurately if problem.selection is None else design_selected
+        solve = design_nearest if problem.selection == "nearest" else solve
         solve = design_constrained if problem.constraints else solve
         if isinstance(problem, ScenarioProblem) and problem.has_kinks:
             solve = design_at_risk

@@ -77,9 +77,8 @@ class LeadersProblem(eqx.Module):
         >>> aims = {"a": 1.0, "b": 2.0}
         >>> def objective(name):
         ...     return lambda theta, x: ((x - aims[name]) ** 2 + theta[name] ** 2).sum()
-        >>> problem = ix.LeadersProblem(
-        ...     game, {name: objective(name) for name in aims}, {name: ix.Reals((1,)) for name in aims}
-        ... )
+        >>> objectives = {name: objective(name) for name in aims}
+        >>> problem = ix.LeadersProblem(game, objectives, {name: ix.Reals((1,)) for name in aims})
         >>> solution = ix.design_leaders(problem, {name: jnp.zeros(1) for name in aims})
         >>> print({name: part.round(3).tolist() for name, part in solution.theta.items()})
         {'a': [0.0], 'b': [1.0]}
@@ -205,9 +204,9 @@ def design_leaders(
       the largest objective on the way, that count as none.
     - `throw`: raise when leaders do not settle, or return what there is.
 
-    **Raises** `ValueError` for a wrong argument and under `jit`, `RuntimeError` when not reached and
-    `throw`. Best responses may cycle, and an equilibrium of leaders need not exist; regrets say how
-    near to one the end is.
+    **Raises** `ValueError` for a wrong argument and under `jit`, `RuntimeError` when not reached
+    and `throw`. Best responses may cycle, and an equilibrium of leaders need not exist; regrets say
+    how near to one the end is.
 
     See [`LeadersProblem`][] for an example.
     """
@@ -228,8 +227,10 @@ def design_leaders(
     rows: list[list[float]] = []
     while len(rows) < rounds and now.moved > tol:
         now = _one_round(problem, now, order, share, steps)
-        values = [float(_objective(problem.of(name, now.theta), now.theta[name], now.x))
-                  for name in problem.objectives]
+        values = [
+            float(_objective(problem.of(name, now.theta), now.theta[name], now.x))
+            for name in problem.objectives
+        ]
         rows.append([*values, now.moved])
     return _concluded(problem, now, np.asarray(rows), tol, steps, throw)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from .._checks import require, require_one_of, require_positive, warn
+from .._checks import as_float, require, require_one_of, require_positive, warn
 from .._compile import compiled, traced_once
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door
@@ -27,6 +27,41 @@ from ._constraint import (
 Selection = Literal["optimistic", "pessimistic", "play"]
 
 
+class Nearest(eqx.Module):
+    """A selection: of a continuum of equilibria the one nearest to a target counts.
+
+    The regulator adds a vanishing incentive that draws agents there, [`Tikhonov`][]: of a monotone
+    game it selects that equilibrium (arXiv 2604.26746).
+
+    **Arguments:**
+
+    - `target`: of the shape of `x`, or a number.
+
+    !!! example
+
+        Which of two routes over one road is taken is left open; the regulator wants the second.
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> def times(toll, h):
+        ...     shared = h[0] + h[1] + toll[0]
+        ...     return jnp.stack([shared, shared, 2 * h[2]])
+        >>> problem = ix.DesignProblem(
+        ...     ix.Game(times, ix.Simplex(3)),
+        ...     lambda toll, h: h[0] + (h[2] - 0.5) ** 2,
+        ...     ix.Box(-1.0, jnp.ones(1)),
+        ...     selection=ix.Nearest(jnp.array([0.0, 1.0, 0.0])),
+        ... )
+        >>> solution = ix.design(problem, jnp.zeros(1))
+        >>> print(solution.theta.round(2), solution.x.round(2) + 0)
+        [0.5] [0.  0.5 0.5]
+    """
+
+    target: Float[Array, "..."]
+
+    def __init__(self, target: ArrayLike):
+        self.target = as_float(target)
+
+
 class DesignProblem(eqx.Module):
     """Minimise `objective(theta, x*(theta))` over the incentive set, within constraints.
 
@@ -38,7 +73,8 @@ class DesignProblem(eqx.Module):
     - `incentive_set`: where `theta` may lie.
     - `selection`: where a game has several equilibria, which of them counts: "optimistic", the one
       with the least objective; "pessimistic", with the largest; "play", the one that play from `x0`
-      leads to, and from close by: where these part, the worst of them. `design` then enumerates
+      leads to, and from close by: where these part, the worst of them; or [`Nearest`][], of a
+      continuum the one nearest to a target. But for that one `design` enumerates
       equilibria by multistart at every incentive, without a scheme, for games of at most 600
       unknowns. When left out equilibria are followed from `x0` on, whichever they are.
     - `constraints`: a list of [`Constraint`][], which the equilibrium has to keep to.
@@ -58,7 +94,8 @@ class DesignProblem(eqx.Module):
     game: AbstractGame
     _objective: Callable[[PyTree, Array], Array]
     incentive_set: AbstractSet
-    selection: Selection | None = eqx.field(static=True)
+    selection: Selection | Literal["nearest"] | None = eqx.field(static=True)
+    target: Float[Array, "..."] | None
     constraints: tuple[Constraint, ...]
 
     def __init__(
@@ -67,7 +104,7 @@ class DesignProblem(eqx.Module):
         objective: Callable | None,
         incentive_set: AbstractSet,
         *,
-        selection: Selection | None = None,
+        selection: Selection | Nearest | None = None,
         constraints: Sequence[Constraint] = (),
     ):
         if not isinstance(game, AbstractGame):
@@ -86,9 +123,12 @@ class DesignProblem(eqx.Module):
         self.game = game
         self._objective = as_pytree_function(objective)
         self.incentive_set = incentive_set
-        if selection is not None:
+        self.target, self.selection = None, None
+        if isinstance(selection, Nearest):
+            self.selection, self.target = "nearest", selection.target
+        elif selection is not None:
             require_one_of("DesignProblem", "selection", selection, get_args(Selection))
-        self.selection = selection
+            self.selection = selection
         self.constraints = constraints_with_names("DesignProblem", constraints)
         if self.constraints and selection is not None:
             raise ValueError(

@@ -14,6 +14,7 @@ from .._tree import tree_norm
 from ..design import (
     at_kinks,
     DesignProblem,
+    drawn_at,
     evaluate_hypergradient,
     examine,
     is_judgeable,
@@ -51,7 +52,8 @@ def certify(
     **Arguments:**
 
     - `problem`, `theta`: the problem and an incentive of its set.
-    - `x`: the strategy that is claimed to be its equilibrium, if any.
+    - `x`: the strategy that is claimed to be its equilibrium, if any. With the selection
+      [`Nearest`][] the game is that of the last vanishing weight.
     - `key`: for the directions and samples; a fixed one when left out.
 
     **Raises** `ValueError` when `theta` or `x` is no point of its set.
@@ -67,6 +69,8 @@ def certify(
     given = x is not None
     theta, x = problem.at_door("certify", ("theta", "x"), theta, x)
     key = jax.random.key(0) if key is None else key
+    if problem.selection == "nearest":
+        problem = drawn_at(problem, theta, x)
     game = problem.game
     # Where the set does not say the shape of x, the given one does.
     centre = _centre(game, theta, x) if given else x

@@ -11,3 +11,4 @@ from ._base import (
 from ._captured import hold_captured as hold_captured
 from ._quantal_response import QuantalResponse as QuantalResponse
 from ._scenarios import ScenarioGame as ScenarioGame, ThroughGame as ThroughGame
+from ._tikhonov import Tikhonov as Tikhonov, vanishing_weights as vanishing_weights

@@ -83,7 +83,9 @@ def two_regions(eta: ArrayLike = 1.0, paths: int = 5, max_toll: ArrayLike = 10.0
     east = across > np.median(across)
     inside = {"east": east[network.tail], "west": ~east[network.tail]}
     places = {name: np.flatnonzero(there[tolled]) for name, there in inside.items()}
-    own = {name: _OwnTime(game, jnp.asarray(np.flatnonzero(there))) for name, there in inside.items()}
+    own = {
+        name: _OwnTime(game, jnp.asarray(np.flatnonzero(there))) for name, there in inside.items()
+    }
     sets = {name: Box(jnp.zeros(len(at)), max_toll) for name, at in places.items()}
     join = _Joined({name: jnp.asarray(at) for name, at in places.items()}, len(tolled))
     return Regions(
