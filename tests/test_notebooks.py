@@ -17,6 +17,7 @@ _LONG = (
     "05_theory_measured",
     "06_several_equilibria",
     "07_budgets_and_fronts",
+    "08_laws_side_by_side",
     "09_tolls_for_a_city",
 )
 
