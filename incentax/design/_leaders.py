@@ -208,7 +208,20 @@ def design_leaders(
     and `throw`. Best responses may cycle, and an equilibrium of leaders need not exist; regrets say
     how near to one the end is.
 
-    See [`LeadersProblem`][] for an example.
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
+        >>> def objective(name, aim):
+        ...     return lambda theta, x: ((x - aim) ** 2 + theta[name] ** 2).sum()
+        >>> problem = ix.LeadersProblem(
+        ...     game,
+        ...     {"a": objective("a", 1.0), "b": objective("b", 2.0)},
+        ...     {"a": ix.Reals((1,)), "b": ix.Reals((1,))},
+        ... )
+        >>> solution = ix.design_leaders(problem, {"a": jnp.zeros(1), "b": jnp.zeros(1)})
+        >>> print(max(solution.regrets.values()) < 1e-6, solution.x.round(3))
+        True [1.]
     """
     if not isinstance(problem, LeadersProblem):
         raise TypeError(f"`design_leaders(problem)` needs a `LeadersProblem`, got {problem!r}")

@@ -76,18 +76,27 @@ def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[Desi
             task = task._replace(theta=found.theta, x=found.x)
         return
     incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
-    descent = None
+    descent, ends = None, []
     for one in problems:
         task = task._replace(problem=one)
         evaluate = _evaluation(task)
         if descent is None:
             descent = _started(evaluate, np.asarray(ravel_pytree(task.theta)[0]), task.x, width)
         else:
-            at = evaluate(descent.at.theta, descent.at.x)
+            theta = np.clip(_going_on(ends), incentives.lower, incentives.upper)
+            at = evaluate(theta, descent.at.x)
             kept = descent.hessian, descent.mu, descent.unit, descent.weight
             descent = Descent(at, *kept, _NEARLY)
         descent = _until_kept(evaluate, descent, incentives, task)
+        ends.append(descent.at.theta)
         yield _after_steps(task, descent, incentives, width)
+
+
+def _going_on(ends: list[np.ndarray]) -> np.ndarray:
+    """Where the next of evenly spaced problems ends, if the last three lie on a parabola."""
+    if len(ends) == 1:
+        return ends[0]
+    return 2 * ends[-1] - ends[-2] if len(ends) == 2 else 3 * (ends[-1] - ends[-2]) + ends[-3]
 
 
 def _by_walks(task: Task, *, near: bool = False) -> DesignSolution:
