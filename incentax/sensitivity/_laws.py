@@ -290,9 +290,12 @@ class EstimatedResponse(AbstractLaw):
         >>> import incentax as ix, jax.numpy as jnp, optax
         >>> game = ix.Game(lambda theta, x: 3 * x + theta, ix.Reals())
         >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 1) ** 2), ix.Reals())
-        >>> probing = optax.chain(optax.add_noise(0.1, 1.0, key=0), optax.sgd(0.5))
-        >>> scheme = ix.DoubleLoop(probing, sensitivity=ix.EstimatedResponse())
-        >>> ix.design(problem, jnp.zeros(2), scheme, steps=300).theta.round(1).tolist()
+        >>> def probe(update, count, theta=None):
+        ...     return update + jnp.cos(count * jnp.arange(1.0, 3.0)) / (1 + count), count + 1
+        >>> probing = optax.GradientTransformation(lambda theta: jnp.zeros(()), probe)
+        >>> optimizer = optax.chain(optax.sgd(0.5), probing)
+        >>> scheme = ix.DoubleLoop(optimizer, sensitivity=ix.EstimatedResponse())
+        >>> ix.design(problem, jnp.zeros(2), scheme, steps=600).theta.round(1).tolist()
         [-3.0, -3.0]
     """
 
