@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -223,6 +224,23 @@ def test_importing_the_library_loads_nothing_heavy():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.slow
+def test_laws(folder, capsys):
+    arguments = ["reproduce", "laws", "--out", str(folder), "--steps", "400"]
+    with jax.numpy_dtype_promotion("standard"):  # Adam of optax mixes precisions
+        assert main(arguments) == 0
+    written = json.loads((folder / "laws.json").read_text())
+    assert (folder / "laws.png").read_bytes().startswith(b"\x89PNG")
+    firms = written["problems"]["ten firms, a price each"]["laws"]
+    for law in ("hypergradient", "adjoint step", "social gradient", "externality"):
+        assert firms[law]["gap"] < 1e-2
+    every = written["problems"]["Sioux Falls, all links, perceived time"]["laws"]
+    assert every["externality"]["gap"] < 1e-2
+    # Its guarantee does not reach to a price of the incentive itself.
+    assert written["problems"]["emission tax, 10 firms"]["laws"]["social gradient"]["gap"] > 1
+    assert "must know" in capsys.readouterr().out
 
 
 @pytest.mark.slow
