@@ -1,9 +1,11 @@
 """The verb `design`."""
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checks import require_count
+from .._results import RESULTS
 from ._problem import DesignProblem
 from ._run import advance, as_record, finish, Record, start
 from ._scheme import AbstractScheme
@@ -83,7 +85,7 @@ def design(
         solve = design_constrained if problem.constraints else solve
         if isinstance(problem, ScenarioProblem) and problem.has_kinks:
             solve = design_at_risk
-        solution = solve(task)
+        solution = _told(solve(task))
         return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:
         raise ValueError(
@@ -97,3 +99,10 @@ def design(
     span = (jnp.int32(0), jnp.int32(steps))
     progress, history = advance(problem, scheme, progress, key, record, rows=rows, span=span)
     return finish(problem, scheme, progress, history, throw, key=key)
+
+
+def _told(solution: DesignSolution) -> DesignSolution:
+    """The solution, whose objective may have no value anywhere: that is no point found."""
+    nowhere = (solution.result == RESULTS.not_stationary) & ~jnp.isfinite(solution.objective)
+    result = RESULTS.where(nowhere, RESULTS.nonfinite_start, solution.result)
+    return eqx.tree_at(lambda s: s.result, solution, result)

@@ -16,6 +16,7 @@ from ._solution import DesignSolution
 from ._task import Task, task_at_door
 from .accurate import design_accurately
 from .constrained import design_along, design_constrained
+from .scenarios import ScenarioProblem
 
 _NAME = "second objective"
 
@@ -94,8 +95,8 @@ def pareto(
     - `points`: at least 2.
     - `x0`, `steps`, `starts`, `key`: of the designs at the ends, see [`design`][].
 
-    **Raises** `ValueError` without a second objective, for bounds that are not finite, under `jit`,
-    and what [`design`][] raises for a wrong argument.
+    **Raises** `ValueError` without a second objective, for bounds that are not finite, for a
+    selection or a risk with kinks, under `jit`, and what [`design`][] raises for a wrong argument.
 
     !!! example
 
@@ -115,6 +116,12 @@ def pareto(
         raise ValueError("`pareto(objective)` needs a second objective, got None")
     points = require_count("pareto", "points", points)
     task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key, owner="pareto")
+    kinked = isinstance(problem, ScenarioProblem) and problem.has_kinks
+    if problem.selection is not None or kinked:
+        raise ValueError(
+            "`pareto(problem)` needs a problem without a selection, over scenarios of expected "
+            "value: put a bound on the other objective with `ix.Constraint` instead"
+        )
     if is_inside(problem, task.theta, task.x):
         raise ValueError("`pareto(problem)` needs known values, outside of `jit` and `vmap`")
 

@@ -14,11 +14,11 @@ from .._checks import is_inside, require_count, require_one_of, require_positive
 from .._compile import compiled
 from .._results import as_table, in_words, RESULTS
 from .._tree import as_pytree_function
-from ..equilibrium import natural_residual, solve_equilibrium
+from ..equilibrium import solve_equilibrium
 from ..games import AbstractGame, ThroughGame
 from ..sets import AbstractSet, Product
 from ._problem import DesignProblem
-from ._solution import DesignSolution
+from ._solution import DesignFailure, DesignSolution
 from ._task import task_at_door
 from .accurate import design_accurately
 
@@ -114,7 +114,7 @@ class LeadersProblem(eqx.Module):
         self.game = game
         self.objectives = {name: as_pytree_function(objectives[name]) for name in names}
         self.incentive_sets = {name: incentive_sets[name] for name in names}
-        self.join = _the_same if join is None else as_pytree_function(join)
+        self.join = as_pytree_function(_the_same if join is None else join)
 
     def of(self, name: str, theta: dict[str, PyTree]) -> DesignProblem:
         """What one leader solves while the others hold their incentives."""
@@ -136,7 +136,7 @@ class LeadersSolution(eqx.Module):
     - `regrets`: what each could still gain by another incentive of its own, as far as the designer
       sees from its starts: the certificate of an equilibrium of leaders.
     - `history`: a row a round: objectives in the order of the names, and the largest change of an
-      incentive, in parts of its set's width.
+      incentive, in parts of its size or of its set's width.
     - `rounds`: how many; `result`: an entry of `ix.RESULTS`.
     """
 
@@ -190,7 +190,8 @@ def design_leaders(
 
     In every round each leader designs its own incentives, from where they are, while the others
     hold theirs: one after another (Gauss-Seidel), or all at once (Jacobi). Where no incentive moves
-    any more, every leader designs once more from all starts; what it would gain is its regret.
+    any more, every leader designs once more from all starts: if one gains, all go on from there;
+    what it would gain at the end is its regret.
 
     **Arguments:**
 
@@ -200,13 +201,14 @@ def design_leaders(
       damps leaders who overshoot one another.
     - `x0`, `steps`: see [`design`][].
     - `rounds`: at most.
-    - `tol`: change of the incentives, in parts of their sets' widths, and regret, relative to
-      the largest objective on the way, that count as none.
+    - `tol`: change of the incentives that counts as none, in parts of their size or of their sets'
+      widths; a regret is none below a thousandth of it, relative to the objective, or where the
+      best response lies as near.
     - `throw`: raise when leaders do not settle, or return what there is.
 
-    **Raises** `ValueError` for a wrong argument and under `jit`, `RuntimeError` when not reached
-    and `throw`. Best responses may cycle, and an equilibrium of leaders need not exist; regrets say
-    how near to one the end is.
+    **Raises** `ValueError` for a wrong argument and under `jit`, [`DesignFailure`][] (a
+    `RuntimeError` with what there is in `.solution`) when not reached and `throw`. Best responses
+    may cycle, and an equilibrium of leaders need not exist; regrets say how near to one the end is.
 
     !!! example
 
@@ -225,6 +227,8 @@ def design_leaders(
     """
     if not isinstance(problem, LeadersProblem):
         raise TypeError(f"`design_leaders(problem)` needs a `LeadersProblem`, got {problem!r}")
+    if is_inside(problem, theta0, x0):
+        raise ValueError("`design_leaders` needs known values, outside of `jit` and `vmap`")
     require_one_of("design_leaders", "order", order, get_args(Order))
     rounds = require_count("design_leaders", "rounds", rounds)
     share = float(require_positive("design_leaders", "share", share))
@@ -232,20 +236,49 @@ def design_leaders(
         raise ValueError(f"`design_leaders(share=...)` needs at most 1, got {share:g}")
     tol = float(require_positive("design_leaders", "tol", tol))
     theta = _checked(problem, theta0)
-    if is_inside(problem, theta):
-        raise ValueError("`design_leaders` needs known values, outside of `jit` and `vmap`")
     first = problem.of(min(theta), theta)
     how = {"x0": x0, "steps": steps, "starts": 1, "key": None, "owner": "design_leaders"}
     now = _Round(theta, task_at_door(first, theta[min(theta)], **how).x, np.inf)
     rows: list[list[float]] = []
-    while len(rows) < rounds and now.moved > tol:
+    best: dict[str, DesignSolution] = {}
+    while len(rows) < rounds and not best:
         now = _one_round(problem, now, order, share, steps)
         values = [
             float(_objective(problem.of(name, now.theta), now.theta[name], now.x))
             for name in problem.objectives
         ]
         rows.append([*values, now.moved])
-    return _concluded(problem, now, np.asarray(rows), tol, steps, throw)
+        if now.moved <= tol:
+            best = _responses(problem, now, steps)
+            name = _who_gains(problem, now, best, tol)
+            if name is not None and len(rows) < rounds:
+                # From elsewhere a leader does better: all go on from there.
+                now = _Round(now.theta | {name: best[name].theta}, best[name].x, np.inf)
+                best = {}
+    best = best or _responses(problem, now, steps)
+    return _concluded(problem, now, np.asarray(rows), best, tol, throw)
+
+
+def _responses(
+    problem: LeadersProblem, now: _Round, steps: int | None
+) -> dict[str, DesignSolution]:
+    """The best that each leader finds from all starts."""
+    return {name: _response(problem, name, now, steps, starts=None) for name in problem.objectives}
+
+
+def _who_gains(
+    problem: LeadersProblem, now: _Round, best: dict[str, DesignSolution], tol: float
+) -> str | None:
+    """A leader who would gain by another incentive, if there is one."""
+    for name in problem.objectives:
+        own = problem.of(name, now.theta)
+        value = float(_objective(own, now.theta[name], now.x))
+        moved = _change(problem, now.theta, now.theta | {name: best[name].theta})
+        gained = value - float(best[name].objective)
+        # An objective may be zero: then it is how far the response lies that tells.
+        if not (gained <= 1e-3 * tol * abs(value) or moved <= 10 * tol):
+            return name
+    return None
 
 
 def _checked(problem: LeadersProblem, theta0: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -286,11 +319,12 @@ def _one_round(
 
 
 def _change(problem: LeadersProblem, before: dict[str, PyTree], theta: dict[str, PyTree]) -> float:
-    """The largest change, in parts of the width of its set (of what there is, without bounds)."""
+    """The largest change, in parts of its size, or of the width of its set where that is less."""
     limits = Product(problem.incentive_sets).constraints(theta)
     flat = [np.asarray(ravel_pytree(at)[0], float) for at in (before, theta)]
     width = np.asarray(limits.upper - limits.lower, float)
-    width = np.where(np.isfinite(width) & (width > 0), width, 1 + np.abs(flat[1]))
+    size = 1 + np.abs(flat[1])
+    width = np.where(width > 0, np.minimum(width, size), size)
     return float(np.max(np.abs(flat[1] - flat[0]) / width, initial=0.0))
 
 
@@ -303,25 +337,23 @@ def _concluded(
     problem: LeadersProblem,
     now: _Round,
     rows: np.ndarray,
+    best: dict[str, DesignSolution],
     tol: float,
-    steps: int | None,
     throw: bool,
 ) -> LeadersSolution:
-    objectives, regrets = {}, {}
-    for name in problem.objectives:
-        own = problem.of(name, now.theta)
-        objectives[name] = _objective(own, now.theta[name], now.x)
-        best = _response(problem, name, now, steps, starts=None).objective
-        regrets[name] = jnp.maximum(objectives[name] - best, 0)
-    # An objective may be zero in the end: what it was on the way is its size.
-    largest = 1e-12 + np.max(np.abs(rows), axis=0)
-    sizes = dict(zip(problem.objectives, largest.tolist(), strict=False))
-    settled = all(float(regrets[name]) <= 10 * tol * sizes[name] for name in regrets)
-    result = RESULTS.successful if settled and now.moved <= tol else RESULTS.leaders_apart
+    objectives = {
+        name: _objective(problem.of(name, now.theta), now.theta[name], now.x) for name in best
+    }
+    regrets = {name: jnp.maximum(objectives[name] - best[name].objective, 0) for name in best}
+    agents = solve_equilibrium(problem.game, problem.join(now.theta), now.x, throw=False)
+    settled = now.moved <= tol and _who_gains(problem, now, best, tol) is None
+    answers = [agents.result, *(found.result for found in best.values())]
+    settled = settled and all(bool(one == RESULTS.successful) for one in answers)
+    result = RESULTS.successful if settled else RESULTS.leaders_apart
     solution = LeadersSolution(
         theta=now.theta,
         x=now.x,
-        residual=natural_residual(problem.game, problem.join(now.theta), now.x),
+        residual=agents.residual,
         objectives=objectives,
         regrets=regrets,
         history=jnp.asarray(rows, now.x.dtype),
@@ -329,9 +361,10 @@ def _concluded(
         result=result,
     )
     if throw and result != RESULTS.successful:
-        worst = max(regrets, key=lambda name: float(regrets[name]) / sizes[name])
-        raise RuntimeError(
+        worst = max(regrets, key=lambda name: float(regrets[name]))
+        raise DesignFailure(
             f"{RESULTS[result]} (rounds: {len(rows)}, last change: {now.moved:.1e}, regret of "
-            f"{worst!r}: {float(regrets[worst]):.3g})"
+            f"{worst!r}: {float(regrets[worst]):.3g})",
+            solution,
         )
     return solution

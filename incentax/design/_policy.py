@@ -103,7 +103,8 @@ def train_policy(
       its floating arrays are trained. Incentives are not projected: squash the output into the
       incentive set, as with `lower + (upper - lower) * jax.nn.sigmoid(...)`.
     - `contexts`: a pytree of arrays with a leading axis.
-    - `optimizer`: any `optax.GradientTransformation`.
+    - `optimizer`: any `optax.GradientTransformation`; the same object again compiles nothing anew,
+      another one does (`optax.inject_hyperparams` makes its numbers part of the state).
     - `steps`: how many.
     - `batch`: contexts of a step, drawn anew each time; all when left out.
     - `play_step`: step size of play; agents settle when left out.
@@ -111,7 +112,8 @@ def train_policy(
 
     **Raises** `ValueError` when the policy returns what is no point of the incentive set (its
     context is named), for contexts without a common leading axis, and for a wrong count;
-    `RuntimeError` when training turns non-finite, leaves the set or ends off equilibrium and
+    [`DesignFailure`][] (a `RuntimeError` with what was trained in `.solution`) when training turns
+    non-finite, leaves the set, ends off equilibrium or has agents who play far from it, and
     `throw`.
 
     !!! example
@@ -136,13 +138,18 @@ def train_policy(
     if not callable(problem_of) or not callable(policy):
         raise TypeError("`train_policy(problem_of, policy)` needs two functions of a context")
     optimizer = require_optimizer("train_policy", optimizer)
-    steps = require_count("train_policy", "steps", steps)
-    contexts = jax.tree.map(as_float, contexts)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(contexts)}
-    if len(sizes) != 1 or not all(sizes):
+    if not any(map(eqx.is_inexact_array, jax.tree.leaves(policy))):
         raise ValueError(
-            "`train_policy(contexts)` needs arrays with a common leading axis, got leading axes "
-            f"{sorted(sizes)}"
+            "`train_policy(policy)` needs a module with floating arrays to train, got none: arrays "
+            "that a plain function has captured are not its parameters"
+        )
+    steps = require_count("train_policy", "steps", steps)
+    contexts = jax.tree.map(jnp.asarray, contexts)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(contexts)}
+    if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
+        raise ValueError(
+            "`train_policy(contexts)` needs arrays with a common leading axis, an entry a context "
+            f"(of a list make one with `jnp.array`), got leading axes {sorted(sizes)}"
         )
     (count,) = sizes.pop()
     drawn = count if batch is None else require_count("train_policy", "batch", batch)
@@ -165,9 +172,9 @@ def train_policy(
     if is_traced(trained):
         return answer_when_traced(trained)
     if not bool(trained.result == RESULTS.successful):
-        raise RuntimeError(
-            f"{RESULTS[trained.result]} (mean objective: {trained.objectives.mean()})"
-        )
+        mean = float(trained.objectives.mean())
+        message = f"{RESULTS[trained.result]} (mean objective: {mean:.6g})"
+        raise DesignFailure(message, trained)
     return trained
 
 
@@ -200,6 +207,10 @@ def _checked_start(
     outside = _outside_of(problem_of, policy, contexts)
     if not is_traced(outside) and not jnp.all(outside <= _OUTSIDE):
         worst = int(jnp.argmax(jnp.where(jnp.isnan(outside), jnp.inf, outside)))
+        if bool(jnp.any(jnp.isnan(outside))):
+            raise ValueError(
+                f"`train_policy(policy)` needs finite incentives, got NaN in context {worst}"
+            )
         raise ValueError(
             "`train_policy(policy)` needs incentives in the incentive set: squash the output into "
             f"it. Got one that is {float(outside[worst]):.3g} outside, in context {worst}: "
@@ -297,6 +308,10 @@ def _train(
     result = jax.tree.map(lambda leaf: leaf[first], results)
     result = RESULTS.where(jnp.max(outside) <= _OUTSIDE, result, RESULTS.outside)
     result = RESULTS.where(end.result == RESULTS.successful, result, end.result)
+    # Agents who move only a step at a time have followed, or what was trained on was no answer.
+    lost = history.residual[-1] > 1e-2 * (1 + jnp.max(jnp.abs(reached)))
+    told = (result != RESULTS.successful) | ~lost
+    result = RESULTS.where(told, result, RESULTS.cycling)
     return TrainedPolicy(
         policy=end.arrays,
         theta=theta,

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from .._checks import as_float, require, require_one_of, require_positive, warn
 from .._compile import compiled, traced_once
 from .._tree import as_pytree_function
-from ..equilibrium import inside, strategy_at_door
+from ..equilibrium import inside, strategy_at_door, target_at_door
 from ..games import AbstractGame, AtomicGame
 from ..sensitivity import AbstractSensitivity, Implicit
 from ..sets import AbstractSet
@@ -170,6 +170,8 @@ class DesignProblem(eqx.Module):
         """`(theta, x)`, which the caller knows by `names`, refused unless they fit the problem."""
         theta = inside(owner, names[0], theta, self.incentive_set)
         x = strategy_at_door(owner, names[1], self.game, theta, x)
+        if self.target is not None:
+            target_at_door("Nearest", self.target, x)
         jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
         if self.constraints:
             check_constraints(owner, self.constraints, theta, x)

@@ -1,6 +1,7 @@
 """What `design` returns, and what it raises."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -94,7 +95,7 @@ class DesignSolution(eqx.Module):
 class DesignFailure(RuntimeError):
     """Raised by [`design`][] with the broken-off run, history included, in `.solution`."""
 
-    def __init__(self, message: str, solution: DesignSolution):
+    def __init__(self, message: str, solution: Any):
         super().__init__(message)
         self.solution = solution
 

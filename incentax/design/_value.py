@@ -12,6 +12,7 @@ from .._results import ENDINGS
 from ..equilibrium import solve_equilibrium
 from ._problem import DesignProblem
 from ._solution import DesignSolution
+from .scenarios import above, lifted, ScenarioProblem
 
 
 def value_sensitivity(
@@ -61,6 +62,8 @@ def value_sensitivity(
     found: Any = problem_of(data)
     if not isinstance(found, DesignProblem):
         raise TypeError(f"`value_sensitivity(problem_of)` needs a `DesignProblem`, got {found!r}")
+    if isinstance(found, ScenarioProblem) and found.has_kinks:
+        theta, found = lifted(found, theta, x), above(found)
     names = {constraint.name for constraint in found.constraints}
     if names != set(multipliers):
         raise ValueError(
@@ -100,7 +103,9 @@ def value_sensitivity(
     pushed = jax.tree.map(push, theta, slope)
 
     def value(data: PyTree) -> Any:
-        problem = problem_of(data)
+        problem: Any = problem_of(data)
+        if isinstance(problem, ScenarioProblem) and problem.has_kinks:
+            problem = above(problem)
         return lagrangian(problem, problem.incentive_set.project(pushed))
 
     return jax.grad(value)(data)

@@ -33,7 +33,7 @@ from ..equilibrium import (
 from ..games import AbstractGame
 from ..sensitivity import Implicit
 from ._certificate import Certificate
-from ._samples import constants_near, differences_around
+from ._samples import constants_near, Differences, differences_around
 
 
 def certify(
@@ -132,7 +132,7 @@ def _certify(
     found: Equilibrium,
     key: PRNGKeyArray,
     *,
-    differences: tuple[Array, Array],
+    differences: Differences,
     probing: tuple[bool | None] | None,
 ) -> Certificate:
     """All but what linear programs prove; with `probing` by probes, and known to be entropic."""
@@ -148,18 +148,17 @@ def _certify(
 
     eps = float(jnp.finfo(flat.dtype).eps)
 
-    def error(apart: Array, above: Array, below: Array) -> Array:
-        seen, told = above - below, slope @ apart
-        # At an optimum both are nearly nothing: then what the objective changes to either side is
-        # the measure, and what rounding makes of its value is no error.
-        here = gradient.objective
-        sides = jnp.abs(above - here) + jnp.abs(below - here)
-        rounding = 100 * eps * jnp.maximum(jnp.abs(here), jnp.abs(above))
-        size = jnp.sum(jnp.abs(apart) * parts) + sides
-        wrong = jnp.maximum(jnp.abs(seen - told) - rounding, 0)
-        return wrong / jnp.where(size > 0, size, 1)
+    here = gradient.objective
+    seen, told = differences.slope(here), differences.motion @ slope
+    values = jnp.stack([differences.first, differences.second])
+    # At an optimum both are nearly nothing: then what the objective changes by is the measure, and
+    # what rounding makes of its value is no error.
+    changed = jnp.sum(jnp.abs(values - here), axis=0)
+    rounding = 100 * eps * jnp.maximum(jnp.abs(here), jnp.max(jnp.abs(values), axis=0))
+    size = jnp.abs(differences.motion) @ parts + changed
+    wrong = jnp.maximum(jnp.abs(seen - told) - rounding, 0) / jnp.where(size > 0, size, 1)
+    wrong = jnp.where(jnp.any(jnp.isnan(values), axis=0), 0, wrong)
 
-    apart, values = differences
     monotonicity, lipschitz = constants_near(game, theta, x, key_pairs)
     # At an optimum the derivative may vanish; everywhere it does not, unless x is ignored.
     shifts = jax.random.normal(key_shifts, (3, *x.shape), x.dtype)
@@ -172,7 +171,7 @@ def _certify(
         gap=gap(game, theta, x),
         stationarity=gradient.objective if examined is None else examined.stationarity,
         gradient=tree_norm(gradient.value),
-        derivative_error=jnp.max(jax.vmap(error)(apart, *values)),
+        derivative_error=jnp.max(wrong),
         linear_residual=gradient.residual,
         complementarity_margin=_margin(game, theta, x),
         least_slope=gradient.objective,

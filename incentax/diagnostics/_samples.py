@@ -1,10 +1,12 @@
 """What a certificate looks at around a design: differences of the objective, slopes of costs."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_inside
 from .._compile import compiled
@@ -16,31 +18,54 @@ from ..games import AbstractGame
 _DENSE = 300
 DIRECTIONS = 4
 _PAIRS = 32
+# An equilibrium that moves by more, while the incentive moves by some 1e-5, has jumped.
+_JUMP = 1e-2
+
+
+class Differences(NamedTuple):
+    """Of four directions: the motion of a flat `theta`, the objective's values at both points, and
+    whether these lie to one side, at the motion and at twice of it: a bound is in the way."""
+
+    motion: Float[Array, "directions p"]
+    first: Float[Array, " directions"]
+    second: Float[Array, " directions"]
+    one_sided: Bool[Array, " directions"]
+
+    def slope(self, here: Array) -> Float[Array, " directions"]:
+        """By what the objective changes over the motion, to second order."""
+        forward = (4 * self.first - 3 * here - self.second) / 2
+        return jnp.where(self.one_sided, forward, (self.first - self.second) / 2)
 
 
 def differences_around(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray
-) -> tuple[Array, Array]:
-    """How far points to both sides of `theta` lie apart, and the objective at them, solved anew."""
-    points, apart = _around(problem, theta, key)
+) -> Differences:
+    """The objective around `theta`, solved anew; NaN where that ends in another equilibrium, which
+    is no neighbour of `x`."""
+    points, motion, one_sided = _around(problem, theta, key)
 
     def value(point: PyTree) -> Array:
         again = solve_equilibrium(problem.game, point, x, tol=1e-11, throw=False)
-        return _objective(problem, point, again.x)
+        far = jnp.max(jnp.abs(again.x - x)) > _JUMP * (1 + jnp.max(jnp.abs(x)))
+        return jnp.where(far, jnp.nan, _objective(problem, point, again.x))
 
     if is_inside(problem, points, x):
-        return apart, jax.lax.map(value, points).reshape(2, DIRECTIONS)
+        first, second = jax.lax.map(value, points).reshape(2, DIRECTIONS)
+        return Differences(motion, first, second, one_sided)
     # One after another by the program that found `x`: there is none to compile for them.
     leaves, structure = jax.tree.flatten(points)
     values = [value(structure.unflatten(one)) for one in zip(*map(np.asarray, leaves))]
-    return apart, jnp.asarray(np.reshape(values, (2, DIRECTIONS)))
+    first, second = jnp.asarray(np.reshape(values, (2, DIRECTIONS)))
+    return Differences(motion, first, second, one_sided)
 
 
 _objective = compiled(lambda problem, theta, x: problem.objective(theta, x))
 
 
 @compiled
-def _around(problem: DesignProblem, theta: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
+def _around(
+    problem: DesignProblem, theta: PyTree, key: PRNGKeyArray
+) -> tuple[PyTree, Array, Array]:
     flat, unravel = ravel_pytree(theta)
     incentives = problem.incentive_set.constraints(theta)
     # A box may be wide, and the objective curved all the same.
@@ -48,12 +73,24 @@ def _around(problem: DesignProblem, theta: PyTree, key: PRNGKeyArray) -> tuple[P
     key_directions = jax.random.split(key, 4)[0]
     directions = jax.random.normal(key_directions, (DIRECTIONS, flat.size), flat.dtype)
     length = float(jnp.finfo(flat.dtype).eps) ** (1 / 3)
-    steps = jax.vmap(lambda one: length * unit * one / jnp.linalg.norm(one))(directions)
-    points = jax.vmap(lambda step: problem.incentive_set.project(unravel(flat + step)))(
-        jnp.concatenate([steps, -steps])
-    )
-    both = jax.vmap(lambda point: ravel_pytree(point)[0])(points)
-    return points, both[:DIRECTIONS] - both[DIRECTIONS:]
+
+    def inside(point: Array) -> Array:
+        return ravel_pytree(problem.incentive_set.project(unravel(point)))[0]
+
+    def both(direction: Array) -> tuple[Array, Array, Array, Array]:
+        step = length * unit * direction / jnp.linalg.norm(direction)
+        above, below = inside(flat + step), inside(flat - step)
+        apart = jnp.max(jnp.abs(above + below - 2 * flat) / unit)
+        one_sided = apart > 1e-3 * length
+        # Of two sides the one with more room.
+        further = jnp.linalg.norm(above - flat) >= jnp.linalg.norm(below - flat)
+        motion = jnp.where(one_sided & ~further, below, above) - flat
+        first = flat + motion
+        second = jnp.where(one_sided, inside(flat + 2 * motion), below)
+        return first, second, motion, one_sided
+
+    first, second, motion, one_sided = jax.vmap(both)(directions)
+    return jax.vmap(unravel)(jnp.concatenate([first, second])), motion, one_sided
 
 
 def constants_near(

@@ -23,7 +23,10 @@ from ._gap import (
     largest_regret as largest_regret,
     NASH as NASH,
 )
-from ._nearest import nearest_equilibrium as nearest_equilibrium
+from ._nearest import (
+    nearest_equilibrium as nearest_equilibrium,
+    target_at_door as target_at_door,
+)
 from ._newton import jacobian_of as jacobian_of, Newton as Newton
 from ._path import quantal_path as quantal_path, QuantalPath as QuantalPath
 from ._residual import natural_residual as natural_residual

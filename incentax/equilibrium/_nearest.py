@@ -1,12 +1,16 @@
 """Of a continuum of equilibria the one nearest to a target."""
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._checks import as_float
+from .._checks import as_float, require
 from .._compile import compiled
-from ..games import AbstractGame, Tikhonov, vanishing_weights
+from ..games import AbstractGame, hold_captured, Tikhonov, vanishing_weights
 from ._door import strategy_at_door
+from ._residual import natural_residual
 from ._solve import Equilibrium, find_equilibrium, solve_equilibrium
 
 
@@ -21,8 +25,8 @@ def nearest_equilibrium(
     """The equilibrium of a monotone game that is nearest to a target.
 
     Along [`Tikhonov`][] games whose weights fall to 1e-7 of the steepness of the costs (1e-3 in
-    float32), each from the last; what is returned is the equilibrium of the last one, which JAX
-    differentiates: it is as far from the limit as its weight, and its `residual` is in that game.
+    float32), each from the last, and from the last one and half its weight to the limit by
+    extrapolation (L. F. Richardson 1911). JAX differentiates the answer.
 
     **Arguments:** see [`solve_equilibrium`][]; `target`: of the shape of `x`, or a number.
 
@@ -37,9 +41,30 @@ def nearest_equilibrium(
         [0.67 0.   0.33]
     """
     theta = jax.tree.map(as_float, theta)
-    x = strategy_at_door("nearest_equilibrium", "x0", Tikhonov(game, target, 1.0), theta, x0)
-    x, weight = _followed(*jax.lax.stop_gradient((game, theta, as_float(target), x)))
-    return solve_equilibrium(Tikhonov(game, target, weight), theta, x, throw=throw)
+    x = strategy_at_door("nearest_equilibrium", "x0", game, theta, x0)
+    target = target_at_door("nearest_equilibrium", target, x)
+    game = hold_captured(game, theta, x)
+    x, weight = _followed(*jax.lax.stop_gradient((game, theta, target, x)))
+    last, half = (
+        solve_equilibrium(Tikhonov(game, target, part * weight), theta, x, tol=1e-12, throw=throw)
+        for part in (1.0, 0.5)
+    )
+    limit = game.strategies(theta).project(2 * half.x - last.x)
+    return replace(half, x=limit, residual=natural_residual(game, theta, limit))
+
+
+def target_at_door(owner: str, target: ArrayLike, x: Array) -> Array:
+    """The target, refused unless it is finite and broadcasts to the strategy."""
+    found = as_float(target)
+    try:
+        fits = jnp.broadcast_shapes(found.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"`{owner}(target)` needs a number or the shape of x, {x.shape}, got {found.shape}"
+        )
+    return require(found, jnp.isfinite(found), f"`{owner}(target)` needs finite numbers", found)
 
 
 @compiled

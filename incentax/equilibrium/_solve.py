@@ -195,8 +195,10 @@ def find_equilibrium(
     if lanes is not None:
 
         def alone(datum: PyTree, x: Array) -> tuple[Array, Array, RESULTS]:
+            # What the game of a lane has captured is not followed by derivatives here either.
+            own = jax.lax.stop_gradient(hold_captured(lanes.game_of(datum), theta, x))
             return find_equilibrium(
-                lanes.game_of(datum), theta, x, method, tol, max_steps=max_steps, entropic=entropic
+                own, theta, x, method, tol, max_steps=max_steps, entropic=entropic
             )
 
         reached, steps, result = jax.vmap(alone)(lanes.data, lanes.split(x))

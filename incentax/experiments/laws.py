@@ -195,9 +195,7 @@ def _cases() -> dict[str, Case]:
     return {
         "ten firms, a price each": _prices(10),
         "emission tax, 10 firms": Case(tax.problem, tax.theta0, tax.x0, 1.9 / 11, 0.05, 0.05, 1e-4),
-        "Sioux Falls, 20 links": Case(
-            some.problem, some.theta0, some.x0, 0.02, 0.1, 0.2, 1e-5, 0.01
-        ),
+        "Sioux Falls, 20 links": Case(some.problem, some.theta0, some.x0, 0.02, 0.1, 0.2, 1e-5),
         "Sioux Falls, all links, perceived time": Case(
             social, every.theta0, every.x0, 0.02, 0.3, 0.5, 1e-5, 0.01
         ),
@@ -224,11 +222,12 @@ def _settled(problem: DesignProblem, thetas: PyTree, x: Array) -> Array:
     return jax.lax.map(one, thetas)
 
 
-def _calls(history: Any, every: int) -> np.ndarray:
+def _calls(history: Any) -> np.ndarray:
     """How often agents moved, from the start; by as many steps as a row stands for."""
     info = history.info
     lanes = 3 if hasattr(info, "oracle_calls") else 1  # at theta, and on both sides of it
-    return np.cumsum(np.asarray(info.inner_steps, float) * lanes * every)
+    steps = np.diff(np.asarray(history.step, float), prepend=0.0)
+    return np.cumsum(np.asarray(info.inner_steps, float) * lanes * steps)
 
 
 def _one(case: Case, scheme: AbstractScheme, steps: int, best: float) -> dict[str, Any]:
@@ -242,7 +241,7 @@ def _one(case: Case, scheme: AbstractScheme, steps: int, best: float) -> dict[st
     found = jax.block_until_ready(design(case.problem, case.theta0, scheme, **start))
     seconds = time.perf_counter() - began
     settled = np.asarray(_settled(case.problem, found.history.observed, case.x0))
-    calls = _calls(found.history, every)
+    calls = _calls(found.history)
     if isinstance(scheme, DesignAndPlay) and isinstance(scheme.sensitivity, Penalty):
         calls = 2 * calls
     return {"objective": settled, "calls": calls, "seconds": seconds, "gap": settled - best}

@@ -16,6 +16,8 @@ from ._aggregative import AggregativeGame
 from ._atomic import AtomicGame
 from ._base import AbstractGame, Game
 from ._quantal_response import QuantalResponse
+from ._scenarios import ThroughGame
+from ._tikhonov import Tikhonov
 
 
 class _Held(eqx.Module):
@@ -51,6 +53,11 @@ def hold_captured(game: AbstractGame, theta: PyTree, x: Array) -> AbstractGame:
 
         return _Held(plain, [jnp.asarray(value) for value in traced.consts])
 
+    if isinstance(game, Tikhonov):
+        return Tikhonov(hold_captured(game.game, theta, x), game.target, game.weight)
+    if isinstance(game, ThroughGame):
+        own = hold_captured(game.game, game.part(theta), x)
+        return ThroughGame(own, held(game.part, theta))
     sets: Any = game.strategy_set
     if game.moves:
         sets = held(sets, theta)

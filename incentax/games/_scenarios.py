@@ -24,14 +24,12 @@ class ScenarioGame(AbstractGame):
     data: PyTree
     count: int = eqx.field(static=True)
     one: tuple[int, ...] = eqx.field(static=True)
-    _moves: bool = eqx.field(static=True)
 
     def __init__(self, game_of: Callable[[PyTree], AbstractGame], data: PyTree):
         self.game_of, self.data = as_pytree_function(game_of), data
         self.count = len(jax.tree.leaves(data)[0])
         first = game_of(jax.tree.map(lambda leaf: leaf[0], data))
-        self._moves = first.moves
-        if self._moves:
+        if first.moves:
             raise ValueError("scenarios need strategy sets that do not depend on theta")
         self.one = first.strategies(None).shape or ()
         self.strategies(None)  # refused here, if at all
@@ -59,6 +57,12 @@ class ScenarioGame(AbstractGame):
         value = self._in_lanes(lambda game, x, log_x: game.log_operator(theta, x, log_x), *parts)
         return value.reshape(x.shape)
 
+    def dispersed(self, eta: Array) -> "ScenarioGame | None":
+        first = self.game_of(jax.tree.map(lambda leaf: leaf[0], self.data))
+        if first.dispersed(eta) is None:
+            return None
+        return ScenarioGame(_Dispersed(self.game_of, eta), self.data)
+
     @property
     def weights(self) -> Float[Array, "*x"] | None:
         if self.game_of(jax.tree.map(lambda leaf: leaf[0], self.data)).weights is None:
@@ -71,6 +75,16 @@ class ScenarioGame(AbstractGame):
         if self.game_of(jax.tree.map(lambda leaf: leaf[0], self.data)).entropic is None:
             return None
         return jnp.all(self._in_lanes(lambda game: jnp.all(game.entropic)))
+
+
+class _Dispersed(eqx.Module):
+    game_of: Callable[[PyTree], AbstractGame]
+    eta: Array
+
+    def __call__(self, datum: PyTree) -> AbstractGame:
+        game = self.game_of(datum).dispersed(self.eta)
+        assert game is not None
+        return game
 
 
 class ThroughGame(AbstractGame):

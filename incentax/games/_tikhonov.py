@@ -5,7 +5,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .._checks import as_float, require_positive
 from ._base import AbstractGame, AggregativeForm, StrategySet
@@ -14,7 +14,7 @@ from ._base import AbstractGame, AggregativeForm, StrategySet
 class Tikhonov(AbstractGame):
     """A game with a term that draws every strategy towards a target.
 
-        F(theta, x) + weight (x - target)
+        F(theta, x) + weight (x - target)     (divided by the game's own weights, if it has some)
 
     A monotone game may have a continuum of equilibria; with a positive weight it has one, and as
     the weight vanishes that tends to the equilibrium nearest to the target (A. N. Tikhonov 1963;
@@ -55,7 +55,24 @@ class Tikhonov(AbstractGame):
 
     def _drawn(self, x: Array) -> Array:
         target = jnp.broadcast_to(self.target, x.shape).astype(x.dtype)
-        return self.weight.astype(x.dtype) * (x - target)
+        drawn = self.weight.astype(x.dtype) * (x - target)
+        return drawn if self.game.weights is None else drawn * _inverse(self.game.weights, x)
+
+    @property
+    def weights(self) -> Float[Array, "*x"] | None:
+        return self.game.weights
+
+    @property
+    def entropic(self) -> Bool[Array, ""] | None:
+        return self.game.entropic
+
+    def potential_diagonal(self, theta: PyTree, x: Array) -> Array | None:
+        own = self.game.potential_diagonal(theta, x)
+        if own is None:
+            return None
+        weight = self.weight.astype(x.dtype)
+        own_weights = self.game.weights
+        return own + (weight if own_weights is None else weight * _inverse(own_weights, x))
 
     def unchecked_operator(self, theta: PyTree, x: Array) -> Array:
         return self.game.operator(theta, x) + self._drawn(x)
@@ -69,6 +86,12 @@ class Tikhonov(AbstractGame):
         if form is None:
             return None
         return AggregativeForm(_Drawn(form.operator, self._drawn), form.aggregate)
+
+
+def _inverse(weights: Array, x: Array) -> Array:
+    """Who has no weight counts like anybody."""
+    known = weights.astype(x.dtype)
+    return 1 / jnp.where(known > 0, known, 1)
 
 
 class _Drawn(eqx.Module):

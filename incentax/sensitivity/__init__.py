@@ -10,5 +10,6 @@ from ._laws import (
     EstimatedResponse as EstimatedResponse,
     Penalty as Penalty,
     SocialGradient as SocialGradient,
+    unweighted as unweighted,
 )
 from ._unrolled import Unrolled as Unrolled

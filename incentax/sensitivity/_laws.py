@@ -38,7 +38,7 @@ class AbstractLaw(AbstractSensitivity):
         del game, theta, x
         raise ValueError(
             f"`{type(self).__name__}` is a law for schemes, no derivative of the equilibrium: give "
-            "it to `ix.DesignAndPlay(sensitivity=...)` or `ix.DoubleLoop(sensitivity=...)`"
+            "it to `ix.DesignAndPlay(sensitivity=...)`"
         )
 
     @abstractmethod
@@ -93,20 +93,30 @@ class _Step(eqx.Module):
         return self.pull(self.system.face.scale * w)  # pyright: ignore[reportCallIssue]
 
 
+def unweighted(game: AbstractGame, x: Array, cotangent: Array) -> Array:
+    """A gradient in `x`, divided by the game's own weights; 0 for who has none."""
+    if game.weights is None:
+        return cotangent
+    weights = game.weights.astype(x.dtype)
+    return jnp.where(weights > 0, cotangent / jnp.where(weights > 0, weights, 1), 0)
+
+
 class SocialGradient(AbstractLaw):
     """The gradient of the social cost in the agents' own actions, in place of the hypergradient.
 
         ∇_theta f - (∂F/∂theta)^T ∇_x f     on the face where agents move
 
-    the hypergradient with `∂F/∂x` replaced by the identity (by that in `log x` on simplices). G.
-    Vasileiou, L. Zhang, S. Zhang, *Incentive design without hypergradients* (2026), arXiv
-    2604.11346: where incentives enter as prices, one a strategy, and the objective depends on the
-    strategies alone, it is always a direction of descent, whatever the agents' costs.
+    the hypergradient with `∂F/∂x` replaced by the identity (by that in `log x` on simplices; in the
+    game's own weights, where it has some). G. Vasileiou, L. Zhang, S. Zhang, *Incentive design
+    without hypergradients* (2026), arXiv 2604.11346: where incentives enter as prices, one a
+    strategy, strategies are free and the objective depends on these alone, it is a direction of
+    descent whatever the agents' costs, as long as these are strongly monotone.
 
     **Knows:** `∇f` and how incentives enter the costs; not how agents respond.
 
-    Deviations from the source: there all strategies are free. Bounds and simplices are ours, and
-    fewer prices than strategies are allowed, without the guarantee.
+    Deviations from the source: bounds and simplices, where what is not used is held at rest, and
+    fewer prices than strategies. The guarantee does not reach so far: on simplices the law may
+    ascend.
 
     !!! example
 
@@ -125,9 +135,9 @@ class SocialGradient(AbstractLaw):
     def follow(
         self, game: AbstractGame, at: tuple[PyTree, Array], cotangent: Array, step: _Step
     ) -> tuple[PyTree, None]:
-        del game, at
+        _, x = at
         face = step.system.face
-        return step.through(-face.project(face.scale * cotangent)), None
+        return step.through(-face.project(face.scale * unweighted(game, x, cotangent))), None
 
 
 class AdjointStep(AbstractLaw):
@@ -199,7 +209,7 @@ class Penalty(AbstractLaw):
     potential too; this one is derived for potential games, and needs one population more, not two.
 
     **Knows:** `∇f`, how incentives enter the costs, and a population to try on; a second step of
-    play an iteration.
+    play an iteration. For [`DesignAndPlay`][] without mixing, where both populations move alike.
 
     **Arguments:**
 
@@ -239,7 +249,7 @@ class Penalty(AbstractLaw):
     ) -> tuple[PyTree, PyTree]:
         theta, x = at
         weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
-        geometry, push = MirrorDescent(1.0).geometry(game, theta), cotangent / weights
+        geometry, push = MirrorDescent(1.0).geometry(game, theta), unweighted(game, x, cotangent)
         strength, length = jnp.max(jnp.abs(push)), step.or_own(self.step_size)
         # So that one step moves by `sigma` of what there is: of `x`, or of its logarithm.
         scale = jnp.max(jnp.abs(x)) if isinstance(geometry, Euclidean) else 1.0

@@ -217,8 +217,8 @@ class RoutingGame(AbstractGame):
 
     def externality(self, theta: Array, x: Array) -> Array | None:
         """`v t'(v)` of the tolled links: the time that one more driver costs all others."""
-        if self.costs.acts.widened_links.size:
-            return None  # a capacity is no price
+        if self.costs.acts.widened_links.size or self.costs.toll_weight is not None:
+            return None  # a capacity is no price, and a toll weighs something else for each class
         flows = self.link_flows(x)
         slope = slope_of(lambda flows: self.link_times(flows, theta), flows)
         return (flows * slope)[self.tolled_links]

@@ -52,7 +52,7 @@ def test_leaders_who_chase_one_another_are_told_with_their_regret():
         {name: ix.Box(jnp.full(1, -1.0), 1.0) for name in AIMS},
     )
     start = {"a": jnp.full(1, 0.5), "b": jnp.full(1, 0.5)}
-    with pytest.raises(RuntimeError, match="The leaders do not settle"):
+    with pytest.raises(ix.DesignFailure, match="The leaders do not settle"):
         ix.design_leaders(problem, start, rounds=4)
     found = ix.design_leaders(problem, start, rounds=4, throw=False)
     assert found.result == ix.RESULTS.leaders_apart
@@ -105,7 +105,51 @@ def test_wrong_arguments_are_told():
         ix.LeadersProblem(aiming().game, aiming().objectives, {"a": 1, "b": ix.Reals()})
     with pytest.raises(ValueError, match="needs an incentive for each of"):
         ix.design_leaders(aiming(), {"a": jnp.zeros(1)})
-    with pytest.raises(ValueError, match="one of 'one after another', 'at once'"):
+    with pytest.raises(ValueError, match="needs 'one after another' or 'at once'"):
         ix.design_leaders(aiming(), START, order="jacobi")
     with pytest.raises(ValueError, match=r"at most 1, got 1\.5"):
         ix.design_leaders(aiming(), START, share=1.5)
+
+
+def test_who_would_gain_from_elsewhere_goes_there():
+    """One leader starts at a maximum of its objective: the regret pass leads away from it."""
+    game = ix.Game(lambda theta, x: x - jnp.concatenate([theta["a"], theta["b"]]), ix.Reals((2,)))
+    problem = ix.LeadersProblem(
+        game,
+        {"a": lambda t, x: (x[0] - x[1]) ** 2, "b": lambda t, x: -(x[1] ** 2)},
+        {name: ix.Box(jnp.zeros(1), 1.0) for name in AIMS},
+    )
+    found = ix.design_leaders(problem, START)
+    np.testing.assert_allclose([found.theta["a"][0], found.theta["b"][0]], [1, 1], atol=1e-5)
+
+
+def test_a_constant_in_an_objective_hides_no_regret():
+    game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
+    problem = ix.LeadersProblem(
+        game,
+        {
+            "a": lambda t, x: (t["a"] ** 2).sum() + 1e7,
+            "b": lambda t, x: ((x**2 - 1) ** 2 + 0.3 * x).sum() + 1e7,
+        },
+        {name: ix.Box(jnp.full(1, -2.0), 2.0) for name in AIMS},
+    )
+    found = ix.design_leaders(problem, {"a": jnp.zeros(1), "b": jnp.full(1, 0.96)})
+    np.testing.assert_allclose(found.theta["b"], [-1.0358], atol=1e-3)
+
+
+def test_a_wide_set_and_a_far_start_are_no_excuse():
+    sets = {name: ix.Box(jnp.full(1, -1e6), 1e6) for name in AIMS}
+    problem = aiming(sets=sets)
+    scaled = {name: (lambda t, x, f=f: 1e-3 * f(t, x)) for name, f in problem.objectives.items()}
+    problem = ix.LeadersProblem(problem.game, scaled, sets)
+    found = ix.design_leaders(problem, {name: jnp.full(1, 1e6) for name in AIMS})
+    np.testing.assert_allclose(found.theta["b"], [1.0], atol=1e-4)
+
+
+def test_a_failure_carries_what_there_is():
+    game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
+    nowhere = {name: lambda t, x: jnp.log(x - 50).sum() for name in AIMS}
+    problem = ix.LeadersProblem(game, nowhere, aiming().incentive_sets)
+    with pytest.raises(ix.DesignFailure) as failure:
+        ix.design_leaders(problem, START, rounds=1)
+    assert failure.value.solution.rounds == 1

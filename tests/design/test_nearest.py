@@ -27,7 +27,7 @@ ROUTES = ix.Game(times, ix.Simplex(3))
 )
 def test_of_a_continuum_it_is_the_projection_of_the_target(target, split):
     found = ix.nearest_equilibrium(ROUTES, jnp.zeros(1), jnp.asarray(target))
-    np.testing.assert_allclose(found.x, split, atol=2e-7)
+    np.testing.assert_allclose(found.x, split, atol=1e-10)
 
 
 def test_where_there_is_one_equilibrium_the_target_is_of_no_matter():
@@ -75,3 +75,52 @@ def test_wrong_uses_are_told():
         )
     with pytest.raises(ValueError, match=r"`Tikhonov\(weight=\.\.\.\)` needs"):
         ix.Tikhonov(ROUTES, 0.0, -1.0)
+
+
+def test_a_far_target_draws_nobody_off_equilibrium():
+    game = ix.Game(
+        lambda theta, x: jnp.stack([x[0] + x[1] - 2, x[0] + x[1] - 2, x[2] - 2]),
+        ix.NonNegative((3,)),
+    )
+    found = ix.nearest_equilibrium(game, None, jnp.array([1.0, 2.0, 1000.0]))
+    np.testing.assert_allclose(found.x, [0.5, 1.5, 2.0], atol=1e-7)
+    assert float(found.residual) < 1e-7
+
+
+def test_weights_of_a_game_do_not_bend_what_is_near():
+    """`x_1 + 3 y_1 = 2` on a continuum that is monotone in the weights 1 and 3 alone."""
+
+    def operator(theta, x):
+        level = x[0] + 3 * x[1] - 2
+        return jnp.stack([level, level])
+
+    class Weighted(ix.Game):
+        @property
+        def weights(self):
+            return jnp.array([1.0, 3.0])
+
+    found = ix.nearest_equilibrium(
+        Weighted(operator, ix.Box(jnp.zeros(2), 5.0)), None, jnp.array([1.0, 0.5])
+    )
+    # The projection of (1, 1/2) on the line: (1, 1/2) - (1, 3) / 20.
+    np.testing.assert_allclose(found.x, [0.95, 0.35], atol=1e-6)
+
+
+def test_it_follows_what_the_game_has_captured():
+    def sold(demand):
+        game = ix.Game(lambda theta, x: x - demand, ix.NonNegative((1,)))
+        return ix.nearest_equilibrium(game, None, 0.0).x.sum()
+
+    np.testing.assert_allclose(jax.grad(sold)(jnp.array(2.0)), 1.0, atol=1e-6)
+
+
+def test_a_wrong_target_is_told():
+    with pytest.raises(ValueError, match=r"a number or the shape of x, \(3,\), got \(2,\)"):
+        ix.nearest_equilibrium(ROUTES, jnp.zeros(1), jnp.zeros(2))
+    with pytest.raises(ValueError, match="needs finite numbers"):
+        ix.nearest_equilibrium(ROUTES, jnp.zeros(1), jnp.array([0.0, jnp.nan, 0.0]))
+    problem = ix.DesignProblem(
+        ROUTES, lambda toll, h: h[0], ix.Box(-1.0, jnp.ones(1)), selection=ix.Nearest(jnp.zeros(2))
+    )
+    with pytest.raises(ValueError, match=r"`Nearest\(target\)` needs a number or the shape"):
+        ix.design(problem, jnp.zeros(1))

@@ -148,3 +148,21 @@ def test_wrong_arguments_are_told():
         ix.train_policy(bounded, START, DEMANDS, optax.sgd(0.1), steps=2)
     with pytest.raises(RuntimeError, match="learning rate"):
         ix.train_policy(firm, START, DEMANDS, optax.sgd(jnp.nan), steps=2)
+
+
+def test_agents_who_are_left_behind_are_told():
+    def steep(demand):
+        game = ix.Game(lambda tax, x: 5 * (x + x.sum()) + tax - demand, ix.Reals((2,)))
+        return ix.DesignProblem(game, lambda tax, x: ((x - 1) ** 2).sum(), ix.Box(-50.0, 50.0))
+
+    with pytest.raises(ix.DesignFailure, match="step size") as failure:
+        ix.train_policy(steep, START, DEMANDS, optax.sgd(1e-6), steps=20, play_step=0.2)
+    assert failure.value.solution.residuals.max() < 1e-6
+
+
+def test_a_policy_without_parameters_is_told():
+    with pytest.raises(ValueError, match="floating arrays to train"):
+        ix.train_policy(firm, lambda demand: demand[None] / 2, DEMANDS, optax.sgd(0.1), steps=2)
+    nan = Linear(jnp.full(1, jnp.nan), jnp.ones(1))
+    with pytest.raises(ValueError, match="got NaN in context"):
+        ix.train_policy(firm, nan, DEMANDS, optax.sgd(0.1), steps=2)

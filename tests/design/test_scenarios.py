@@ -191,6 +191,10 @@ def test_trips_of_a_road_network_are_scenarios():
     [
         ({"risk": "median"}, "needs 'expected', 'worst' or a level"),
         ({"risk": 1.5}, "got 1.5"),
+        ({"risk": 0.0}, "got 0.0"),
+        ({"risk": None}, "got None"),
+        ({"data": jnp.zeros(0)}, "a common leading axis"),
+        ({"data": [3.0, 4.0]}, "of a list make one"),
         ({"weights": [0.5, 0.6, 0.1]}, "sum to 1"),
         ({"weights": [0.5, 0.5]}, "shape \\(3,\\), got \\(2,\\)"),
         ({"data": {"a": jnp.zeros(2), "b": jnp.zeros(3)}}, "a common leading axis"),
@@ -220,3 +224,62 @@ def test_what_scenarios_cannot_be_is_told():
 
     with pytest.raises(ValueError, match="need a strategy set that has a shape"):
         ix.ScenarioProblem(shapeless, DEMANDS)
+
+
+def test_one_incentive_set_serves_all():
+    def problem_of(d):
+        one = firm(d)
+        return ix.DesignProblem(one.game, one.objective, ix.Box(0.0, d - 2.5))
+
+    with pytest.raises(ValueError, match="needs one incentive set for all scenarios"):
+        ix.ScenarioProblem(problem_of, DEMANDS)
+
+
+def test_a_scenario_without_weight_is_none():
+    problem = ix.ScenarioProblem(firm, DEMANDS, weights=[0.5, 0.5, 0.0], risk="worst")
+    found = ix.design(problem, jnp.zeros(1))
+    np.testing.assert_allclose(found.theta, [2.1], atol=1e-6)
+    assert ix.certify(problem, found.theta, found.x).b_stationary == "yes"
+
+
+def test_another_level_is_another_number_of_the_same_program():
+    problems = [ix.ScenarioProblem(firm, DEMANDS, risk=level) for level in (0.3, 0.6)]
+    assert jax.tree.structure(problems[0]) == jax.tree.structure(problems[1])
+
+
+@pytest.mark.parametrize("risk", ["expected", "worst", 0.6])
+def test_the_value_follows_the_data(risk):
+    def many(scale):
+        def problem_of(demand):
+            game = ix.Game(lambda tax, x: x + tax - scale * demand, ix.NonNegative((1,)))
+            return ix.DesignProblem(game, lambda tax, x: ((x - 1) ** 2).sum(), ix.Box(0.0, 9.0))
+
+        return ix.ScenarioProblem(problem_of, jnp.array([3.0, 4.0]), risk=risk)
+
+    def best(scale):
+        return float(ix.design(many(jnp.array(scale)), jnp.zeros(1)).objective)
+
+    found = ix.design(many(jnp.array(1.0)), jnp.zeros(1))
+    slope = ix.value_sensitivity(many, jnp.array(1.0), found)
+    np.testing.assert_allclose(slope, (best(1.001) - best(0.999)) / 2e-3, rtol=1e-5)
+
+
+def test_what_a_lane_has_captured_is_differentiated():
+    def total(scale, wrapped):
+        def problem_of(demand):
+            game = ix.Game(lambda tax, x: x + tax - scale * demand, ix.NonNegative((1,)))
+            game = ix.Tikhonov(game, 0.0, 1.0) if wrapped else game
+            return ix.DesignProblem(game, lambda tax, x: x.sum(), ix.Box(0.0, 9.0))
+
+        problem = ix.ScenarioProblem(problem_of, jnp.array([3.0, 4.0]))
+        return ix.solve_equilibrium(problem.game, jnp.zeros(1)).x.sum()
+
+    for wrapped, slope in ((False, 7.0), (True, 3.5)):
+        found = jax.grad(lambda scale, w=wrapped: total(scale, w))(jnp.array(1.0))
+        np.testing.assert_allclose(found, slope, atol=1e-7)
+
+
+def test_a_front_refuses_what_it_would_lose():
+    worst = ix.ScenarioProblem(firm, DEMANDS, risk="worst")
+    with pytest.raises(ValueError, match="over scenarios of expected value"):
+        ix.pareto(worst, jnp.zeros(1), lambda tax, x: -(tax * x).sum())

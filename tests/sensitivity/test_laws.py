@@ -165,8 +165,14 @@ def test_laws_are_told_where_they_do_not_serve():
     game = ix.Game(lambda theta, x: x - theta, ix.Reals())
     with pytest.raises(ValueError, match="`SocialGradient` is a law for schemes"):
         ix.solve_equilibrium(game, jnp.zeros(2), sensitivity=ix.SocialGradient())
-    with pytest.raises(ValueError, match=r"needs `play_step`, or `ix\.Penalty"):
-        ix.DoubleLoop(sensitivity=ix.Penalty())
+    with pytest.raises(ValueError, match=r"needs `play_step`, or `ix\.AdjointStep"):
+        ix.DoubleLoop(sensitivity=ix.AdjointStep())
+    with pytest.raises(ValueError, match=r"another law than `ix\.Penalty`"):
+        ix.DoubleLoop(play_step=0.1, sensitivity=ix.Penalty())
+    with pytest.raises(ValueError, match="needs play without mixing"):
+        ix.DesignAndPlay(optax.sgd(0.1), play_step=0.1, mixing=0.1, sensitivity=ix.Penalty())
+    with pytest.raises(TypeError, match="needs a sensitivity, got 'social'"):
+        ix.DesignAndPlay(optax.sgd(0.1), play_step=0.1, sensitivity="social")
     with pytest.raises(ValueError, match=r"at most 1, got 1\.5"):
         ix.EstimatedResponse(forgetting=1.5)
     moving = ix.Game(lambda theta, x: x, lambda theta: ix.Box(theta, 9.0))
@@ -179,10 +185,10 @@ def test_externality_pricing_refuses_what_it_cannot_know():
     game = ix.Game(lambda theta, x: x - theta, ix.Reals((2,)))
     problem = ix.DesignProblem(game, lambda theta, x: jnp.sum(x**2), ix.Reals((2,)))
     scheme = ix.ExternalityPricing(0.1, play_step=0.1)
-    with pytest.raises(ValueError, match="got a slope of -1"):
+    with pytest.raises(ValueError, match="along theta that is 2 off"):
         ix.design(problem, jnp.zeros(2), scheme, steps=2)
     with pytest.raises(ValueError, match=r"needs to be in \[0, 1\], got 2"):
-        ix.design(problem, jnp.zeros(2), ix.ExternalityPricing(2.0, play_step=0.1), steps=2)
+        ix.ExternalityPricing(2.0, play_step=0.1)
     one = ix.DesignProblem(
         ix.Game(lambda theta, x: x + theta[0], ix.Reals((2,))), problem.objective, ix.Reals((1,))
     )
@@ -199,3 +205,43 @@ def test_a_markovian_game_knows_its_externality():
     game = ix.traffic.MarkovianGame(network, demand, eta=0.1)
     flows = jnp.array([0.3, 0.7])
     np.testing.assert_allclose(game.externality(jnp.zeros(2), flows), [0.3, 0.0], atol=1e-12)
+
+
+def test_externality_pricing_says_what_it_does_not_see():
+    network, demand = two_roads()
+    game = ix.traffic.RoutingGame(network, demand, ix.traffic.k_shortest_paths(network, demand, 2))
+    scheme = ix.ExternalityPricing(0.05, play_step=0.2)
+    tolls = ix.Box(jnp.zeros(2), 5.0)
+    revenue = ix.DesignProblem(game, lambda t, x: -(t * game.link_flows(x)).sum(), tolls)
+    with pytest.warns(UserWarning, match="another objective than the problem's"):
+        ix.design(revenue, jnp.zeros(2), scheme, steps=2)
+    cap = ix.Constraint(lambda t, x: t.sum(), upper=0.1, name="cap")
+    capped = ix.DesignProblem(game, game.total_travel_time, tolls, constraints=[cap])
+    with pytest.raises(ValueError, match=r"a problem without constraints.*\['cap'\]"):
+        ix.design(capped, jnp.zeros(2), scheme, steps=2)
+    turned = ix.Game(lambda theta, x: x - 4 + theta[::-1], ix.NonNegative((2,)))
+    problem = ix.DesignProblem(turned, lambda theta, x: jnp.sum(x**2), ix.Box(jnp.zeros(2), 4.0))
+    with pytest.raises(ValueError, match="enter each cost as its price"):
+        ix.design(problem, jnp.zeros(2), scheme, steps=2)
+
+
+def test_in_a_games_own_weights_the_social_gradient_descends():
+    """Monotone in the weights (1, 20) alone, where the plain gradient may ascend."""
+    skew = np.array([[1.0, -8.0], [0.4, 1.0]])
+
+    class Weighted(ix.Game):
+        @property
+        def weights(self):
+            return jnp.array([1.0, 20.0])
+
+    game = Weighted(lambda theta, x: jnp.asarray(skew) @ x + theta, ix.Reals((2,)))
+    rng = np.random.default_rng(0)
+    for target in rng.normal(size=(20, 2)):
+        problem = ix.DesignProblem(
+            game, lambda t, x, a=target: jnp.sum((x - a) ** 2), ix.Reals((2,))
+        )
+        theta = jnp.asarray(rng.normal(size=2))
+        x = at_equilibrium(problem, theta)
+        exact = ix.hypergradient(problem, theta, x).value
+        law = ix.hypergradient(problem, theta, x, sensitivity=ix.SocialGradient()).value
+        assert exact @ law >= 0

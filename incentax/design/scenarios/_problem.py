@@ -1,20 +1,21 @@
 """The regulator's problem over scenarios."""
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..._checks import as_float, require
+from ..._checks import as_float, is_traced, require
 from ..._tree import as_pytree_function
 from ...games import AbstractGame, ScenarioGame
 from .._constraint import Constraint
 from .._problem import DesignProblem
 
-# Expected value is the conditional value at risk of level 0, the worst case that of level 1.
-_EXPECTED, _WORST = 0.0, 1.0
+Risk = Literal["expected", "worst", "cvar"]
+SCENARIOS = "scenarios"
 
 
 class _GameOf(eqx.Module):
@@ -42,21 +43,23 @@ class _Risk(eqx.Module):
 
     costs: _Costs
     weights: Float[Array, " scenarios"]
-    level: float = eqx.field(static=True)
+    level: Float[Array, ""]
+    risk: Risk = eqx.field(static=True)
 
     def __call__(self, theta: PyTree, x: Array) -> Float[Array, ""]:
         costs = self.costs(theta, x)
-        if self.level == _WORST:
+        if self.risk == "worst":
             # The derivative of `jnp.max` looks for the largest again, and a compiler that computes
             # costs a second time, in another order, may find none.
-            return costs[jnp.argmax(jax.lax.stop_gradient(costs))]
+            known = jnp.where(self.weights > 0, jax.lax.stop_gradient(costs), -jnp.inf)
+            return costs[jnp.argmax(known)]
         weights = self.weights.astype(costs.dtype)
-        if self.level == _EXPECTED:
+        if self.risk == "expected":
             return weights @ costs
-        return tail_weights(costs, weights, self.level) @ costs
+        return tail_weights(costs, weights, self.level.astype(costs.dtype)) @ costs
 
 
-def tail_weights(costs: Array, weights: Array, level: float) -> Float[Array, " scenarios"]:
+def tail_weights(costs: Array, weights: Array, level: Array) -> Float[Array, " scenarios"]:
     """What each scenario weighs in the mean of the worst `1 - level` of all; constant in `costs`
     but where their order changes."""
     order = jnp.argsort(-jax.lax.stop_gradient(costs))
@@ -100,7 +103,8 @@ class ScenarioProblem(DesignProblem):
     - `problem_of`: a function from the data of a scenario to its [`DesignProblem`][]. Scenarios
       have the same shapes and the same incentive set; a constraint holds in each of them.
     - `data`: a pytree of arrays with a leading axis, an entry a scenario.
-    - `weights`: probabilities, which sum to 1; equal ones when left out.
+    - `weights`: probabilities, which sum to 1; equal ones when left out. A scenario of weight 0 is
+      none, in the worst case too.
     - `risk`: "expected"; "worst"; or a level `a` in (0, 1): the conditional value at risk, the mean
       of the worst `1 - a` of all, `min over t of t + E[max(f - t, 0)] / (1 - a)` (R. T.
       Rockafellar, S. Uryasev, *Journal of Risk* 2 (2000) 21-41).
@@ -130,7 +134,8 @@ class ScenarioProblem(DesignProblem):
 
     costs: _Costs
     weights: Float[Array, " scenarios"]
-    level: float = eqx.field(static=True)
+    level: Float[Array, ""]
+    risk: Risk = eqx.field(static=True)
 
     def __init__(
         self,
@@ -142,15 +147,16 @@ class ScenarioProblem(DesignProblem):
     ):
         if not callable(problem_of):
             raise TypeError(f"`ScenarioProblem(problem_of)` needs a function, got {problem_of!r}")
-        data = jax.tree.map(as_float, data)
+        data = jax.tree.map(jnp.asarray, data)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(data)}
-        if len(sizes) != 1 or not all(sizes):
+        if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
             raise ValueError(
-                "`ScenarioProblem(data)` needs arrays with a common leading axis, got leading "
-                f"axes {sorted(sizes)}"
+                "`ScenarioProblem(data)` needs arrays with a common leading axis, an entry a "
+                f"scenario (of a list make one with `jnp.array`), got leading axes {sorted(sizes)}"
             )
-        level = {"expected": _EXPECTED, "worst": _WORST}.get(str(risk), risk)
-        if isinstance(level, str | bool) or not 0 <= level <= 1:
+        kind: Any = risk if isinstance(risk, str) else "cvar"
+        between = isinstance(risk, float) and 0 < risk < 1
+        if kind not in ("expected", "worst") and not between:
             raise ValueError(
                 "`ScenarioProblem(risk=...)` needs 'expected', 'worst' or a level between 0 and 1, "
                 f"got {risk!r}"
@@ -175,7 +181,9 @@ class ScenarioProblem(DesignProblem):
         rule = "`ScenarioProblem(weights=...)` needs numbers >= 0 that sum to 1"
         right = (given >= 0) & (jnp.abs(jnp.sum(given) - 1) <= 1e-6)
         given = require(given, right, rule, {"weights": given, "sum": jnp.sum(given)})
-        self.costs, self.weights, self.level = _Costs(held, game), given, float(level)
+        _check_sets(held, data, first)
+        self.costs, self.weights, self.risk = _Costs(held, game), given, kind
+        self.level = jnp.asarray(float(risk) if between else 0.0, given.dtype)
         constraints = []
         for number, one in enumerate(first.constraints):
             c = _InEvery(held, game, number)
@@ -183,14 +191,40 @@ class ScenarioProblem(DesignProblem):
             limits = {"lower": low} if one.has_lower else {}
             limits |= {"upper": high} if one.has_upper else {}
             constraints.append(Constraint(c, name=one.name, **limits))
-        risk_of_costs = _Risk(self.costs, given, self.level)
+        if any(one.name == SCENARIOS for one in constraints):
+            raise ValueError(
+                "`ScenarioProblem(problem_of)` needs constraints of other names than "
+                f"{SCENARIOS!r}, under which stand the weights of the scenarios"
+            )
+        risk_of_costs = _Risk(self.costs, given, self.level, kind)
         super().__init__(game, risk_of_costs, first.incentive_set, constraints=constraints)
 
     @property
     def has_kinks(self) -> bool:
         """Whether the risk has a kink wherever costs of scenarios meet."""
-        return self.level != _EXPECTED
+        return self.risk != "expected"
 
     def in_scenarios(self, x: Array) -> Array:
         """Strategies, along a leading axis."""
         return self.costs.game.lanes.split(x)
+
+
+def _check_sets(
+    problem_of: Callable[[PyTree], DesignProblem], data: PyTree, first: DesignProblem
+) -> None:
+    """Refuses an incentive set that is not the same in every scenario, where values are known."""
+    theta = first.incentive_set.centre()
+    arrays = jax.tree.leaves(jax.vmap(lambda datum: _numbers(problem_of(datum), theta))(data))
+    if is_traced(arrays):
+        return
+    if any(bool(jnp.any(leaf != leaf[:1])) for leaf in arrays):
+        raise ValueError(
+            "`ScenarioProblem(problem_of)` needs one incentive set for all scenarios, got sets "
+            "with other numbers: keep `theta` where every scenario allows it"
+        )
+
+
+def _numbers(problem: DesignProblem, theta: PyTree) -> list[Array]:
+    at = problem.incentive_set.constraints(theta)
+    rows = at.equality.dense(at.lower.dtype)
+    return [at.lower, at.upper, rows, at.equality_level, at.inequality, at.inequality_level]

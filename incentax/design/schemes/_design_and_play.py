@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, PyTree
 from ..._tree import tree_norm, tree_subtract, tree_where
 from ...dynamics import MirrorDescent, Schedule
 from ...geometry import AbstractMirrorMap
-from ...sensitivity import AbstractSensitivity, Implicit
+from ...sensitivity import AbstractSensitivity, Implicit, Penalty
 from .._problem import DesignProblem, evaluate_hypergradient
 from .._scheme import (
     AbstractScheme,
@@ -84,6 +84,16 @@ class DesignAndPlay(AbstractScheme):
         self.optimizer = require_optimizer("DesignAndPlay", optimizer)
         self.play = MirrorDescent(play_step, mirror_map, mixing=mixing, feedback=feedback)
         self.sensitivity = Implicit() if sensitivity is None else sensitivity
+        if not isinstance(self.sensitivity, AbstractSensitivity):
+            raise TypeError(
+                f"`DesignAndPlay(sensitivity=...)` needs a sensitivity, got {sensitivity!r}"
+            )
+        if isinstance(self.sensitivity, Penalty) and (self.play.mixing or mirror_map is not None):
+            raise ValueError(
+                "`DesignAndPlay(sensitivity=ix.Penalty(...))` needs play without mixing and in its "
+                "natural geometry, as its second population plays: what mixing adds to one of them "
+                "would be taken for the other's answer"
+            )
 
     @property
     def needs_key(self) -> bool:

@@ -11,7 +11,7 @@ from ..._tree import tree_norm, tree_subtract, tree_where
 from ...dynamics import MirrorDescent, Schedule
 from ...equilibrium import find_equilibrium, natural_residual
 from ...geometry import AbstractMirrorMap
-from ...sensitivity import AbstractLaw, AbstractSensitivity, Implicit, Unrolled
+from ...sensitivity import AbstractLaw, AbstractSensitivity, Implicit, Penalty, Unrolled
 from .._problem import DesignProblem, evaluate_hypergradient, Hypergradient
 from .._scheme import (
     AbstractScheme,
@@ -112,6 +112,12 @@ class DoubleLoop(AbstractScheme):
                 "the iterations that it differentiates, got None"
             )
         law = self.sensitivity
+        if isinstance(law, Penalty):
+            raise ValueError(
+                "`DoubleLoop(sensitivity=...)` needs another law than `ix.Penalty`, whose second "
+                "population takes one step while the first one settles: give it to "
+                "`ix.DesignAndPlay`"
+            )
         if isinstance(law, AbstractLaw) and law.needs_step_size and self.play is None:
             name = type(law).__name__
             raise ValueError(

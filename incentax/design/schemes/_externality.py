@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
-from ..._checks import is_traced
+from ..._checks import is_traced, warn
 from ..._tree import as_pytree_function, tree_norm, tree_subtract, tree_where
 from ...dynamics import as_schedule, MirrorDescent, Schedule
 from ...geometry import AbstractMirrorMap
+from ...sensitivity import unweighted
 from .._problem import DesignProblem
 from .._scheme import AbstractScheme, AbstractSchemeState, SchemeInfo
 
@@ -30,8 +31,9 @@ class ExternalityPricing(AbstractScheme):
 
     C. Maheshwari, K. Kulkarni, M. Wu, S. Sastry, *Adaptive incentive design with learning agents*
     (2024), arXiv 2405.16716: where every action has its price and prices move slower than agents,
-    fixed points are social optima, whatever the objective's shape. On roads `e = v t'(v)`, the
-    marginal external cost of a link (A. C. Pigou, 1920).
+    fixed points are social optima. On roads `e = v t'(v)`, the marginal external cost of a link (A.
+    C. Pigou, 1920): of total time, whatever the problem's objective is, which is warned of where
+    the two part (another objective, links without a toll, drivers with dispersion).
 
     **Knows:** marginal costs of agents and society at what is played; no derivative of an
     equilibrium, and no linear solve.
@@ -44,8 +46,8 @@ class ExternalityPricing(AbstractScheme):
       (`v t'(v)` of a [`RoutingGame`][]), or where `theta` is a price for each entry of `x`,
       `∇_x f - (F - theta)`.
 
-    **Raises** `ValueError` for a rate out of range, and for a problem whose externality is not
-    known.
+    **Raises** `ValueError` for a rate out of range, for a problem with constraints, which the law
+    does not see, and for one whose externality is not known.
 
     !!! example
 
@@ -74,6 +76,9 @@ class ExternalityPricing(AbstractScheme):
         mirror_map: AbstractMirrorMap | None = None,
     ):
         self.rate = as_schedule("ExternalityPricing", "rate", rate)
+        first = jnp.asarray(self.rate(0))
+        if not is_traced(first) and not jnp.all((first >= 0) & (first <= 1)):
+            raise ValueError(f"`ExternalityPricing(rate)` needs to be in [0, 1], got {first}")
         self.play = MirrorDescent(play_step, mirror_map, mixing=mixing)
         self.externality = None if externality is None else as_pytree_function(externality)
 
@@ -82,10 +87,12 @@ class ExternalityPricing(AbstractScheme):
         return False
 
     def check(self, problem: DesignProblem, theta: PyTree, x: Array) -> None:
-        rate = jnp.asarray(self.rate(0))
-        known = not is_traced(problem, theta, x, rate)
-        if known and not jnp.all((rate >= 0) & (rate <= 1)):
-            raise ValueError(f"`ExternalityPricing(rate)` needs to be in [0, 1], got {rate}")
+        known = not is_traced(problem, theta, x)
+        if problem.constraints:
+            raise ValueError(
+                "`ExternalityPricing` needs a problem without constraints: prices follow the "
+                f"externality alone, got {[one.name for one in problem.constraints]}"
+            )
         found = jax.eval_shape(lambda: self._externality(problem, theta, x))
         shapes = [jax.tree.map(jnp.shape, tree) for tree in (found, theta)]
         if shapes[0] != shapes[1]:
@@ -93,16 +100,34 @@ class ExternalityPricing(AbstractScheme):
                 "`ExternalityPricing(externality=...)` needs to return what is like theta, "
                 f"{shapes[1]}, got {shapes[0]}"
             )
-        if known and self.externality is None and problem.game.externality(theta, x) is None:
-            _, slope = jax.jvp(
-                lambda t: problem.game.operator(t, x), (theta,), (jnp.ones_like(theta),)
-            )
-            if not jnp.all(jnp.abs(slope - 1) <= 1e-6):
+        if known and self.externality is None:
+            self._check_default(problem, theta, x)
+
+    def _check_default(self, problem: DesignProblem, theta: PyTree, x: Array) -> None:
+        game, own = problem.game, problem.game.externality(theta, x)
+        if own is None:
+            probe = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+            _, slope = jax.jvp(lambda t: game.operator(t, x), (theta,), (probe,))
+            off = jnp.abs(slope - probe)
+            if not jnp.all(off <= 1e-6):
                 raise ValueError(
                     "`ExternalityPricing` needs incentives that enter each cost as its price, "
-                    "∂F/∂theta = 1, or `externality=...`, got a slope of "
-                    f"{float(slope.ravel()[jnp.argmax(jnp.abs(slope - 1))]):g}"
+                    "∂F/∂theta = 1, or `externality=...`, got a derivative along theta that is "
+                    f"{float(jnp.max(off)):g} off"
                 )
+            return
+        # With these prices agents' costs are the marginal social ones, but for what all share.
+        social = unweighted(game, x, jax.grad(problem.objective, 1)(theta, x))
+        face = game.strategies(theta).face(x, social, 1.0)
+        apart = face.project(face.scale * social), face.project(face.scale * game.operator(own, x))
+        sizes = [jnp.linalg.norm(part.ravel()) for part in apart]
+        along = jnp.sum(apart[0] * apart[1])
+        if not (along >= (1 - 1e-6) * sizes[0] * sizes[1] and (sizes[0] > 0 or sizes[1] == 0)):
+            warn(
+                "`ExternalityPricing`: the game's externality is that of another objective than "
+                "the problem's, or not every action has a price: prices will not minimise the "
+                "objective. Going on."
+            )
 
     def _externality(self, problem: DesignProblem, theta: PyTree, x: Array) -> PyTree:
         if self.externality is not None:
@@ -116,8 +141,7 @@ class ExternalityPricing(AbstractScheme):
                 f"{jnp.shape(x)}, or `externality=...`, got theta of shape "
                 f"{jax.tree.map(jnp.shape, theta)}"
             )
-        weights = 1.0 if problem.game.weights is None else problem.game.weights.astype(x.dtype)
-        social = jax.grad(problem.objective, 1)(theta, x) / weights
+        social = unweighted(problem.game, x, jax.grad(problem.objective, 1)(theta, x))
         return social - (problem.game.operator(theta, x) - theta)
 
     def init(self, problem: DesignProblem, theta: PyTree, x: Array) -> ExternalityState:

@@ -6,7 +6,7 @@ from jaxtyping import Array, PyTree
 
 from ..._checks import is_inside
 from ..._compile import compiled
-from ...equilibrium import natural_residual
+from ...equilibrium import nearest_equilibrium
 from ...games import Tikhonov, vanishing_weights
 from .._problem import DesignProblem
 from .._solution import DesignSolution
@@ -46,8 +46,11 @@ def design_nearest(task: Task) -> DesignSolution:
             near = task._replace(problem=one, theta=found.theta, x=found.x, starts=1)
             again = design_accurately(near)
         found = again
-    residual = _residual(problem, found.theta, found.x)
-    return eqx.tree_at(lambda s: s.residual, found, residual)
+    assert problem.target is not None
+    limit = nearest_equilibrium(problem.game, found.theta, problem.target, x0=found.x, throw=False)
+    objective = _objective(problem, found.theta, limit.x)
+    reached = limit.x, limit.residual, objective
+    return eqx.tree_at(lambda s: (s.x, s.residual, s.objective), found, reached)
 
 
-_residual = compiled(lambda problem, theta, x: natural_residual(problem.game, theta, x))
+_objective = compiled(lambda problem, theta, x: problem.objective(theta, x))
