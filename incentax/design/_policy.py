@@ -20,6 +20,7 @@ from ..equilibrium import find_equilibrium, natural_residual, strategy_at_door
 from ..sensitivity import Implicit
 from ._problem import DesignProblem, evaluate_hypergradient
 from ._scheme import require_optimizer
+from ._solution import DesignFailure
 
 # Of the equilibria while training, and of how far outside of its set an incentive may be.
 _TOL, _OUTSIDE = 1e-6, 1e-6
