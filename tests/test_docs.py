@@ -22,6 +22,7 @@ _LONG = (
     "several-equilibria",
     "a-simulator",
     "a-policy-as-a-module",
+    "scenarios",
 )
 
 
