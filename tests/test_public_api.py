@@ -32,7 +32,8 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
         "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants",
-        "Steps", "RegulatorConstants", "Stability", "Estimate",
+        "Steps", "RegulatorConstants", "Stability", "Estimate", "LeadersSolution", "PolicyHistory",
+        "TrainedPolicy", "Regions",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

@@ -256,7 +256,7 @@ def design_leaders(
                 now = _Round(now.theta | {name: best[name].theta}, best[name].x, np.inf)
                 best = {}
     best = best or _responses(problem, now, steps)
-    return _concluded(problem, now, np.asarray(rows), best, tol, throw)
+    return _concluded(problem, now, np.asarray(rows), best, tol, throw=throw)
 
 
 def _responses(
@@ -339,6 +339,7 @@ def _concluded(
     rows: np.ndarray,
     best: dict[str, DesignSolution],
     tol: float,
+    *,
     throw: bool,
 ) -> LeadersSolution:
     objectives = {

@@ -28,7 +28,6 @@ START = {name: jnp.zeros(1) for name in AIMS}
     "order", ["one after another", pytest.param("at once", marks=pytest.mark.slow)]
 )
 def test_linear_leaders_end_at_their_closed_form(order):
-@pytest.mark.slow
     """`theta_a = 1 - x`, `theta_b = 2 - x`, so `x = 1`."""
     found = ix.design_leaders(aiming(), START, order=order)
     np.testing.assert_allclose(found.theta["a"], [0.0], atol=3e-6)
@@ -36,6 +35,9 @@ def test_linear_leaders_end_at_their_closed_form(order):
     assert max(float(regret) for regret in found.regrets.values()) < 1e-9
     assert int(found.rounds) == len(found.history)
     assert float(found.residual) < 1e-8
+
+
+@pytest.mark.slow
 def test_leaders_at_their_bounds():
     """Who may not go below 0.2 does not, and the other gives less."""
     sets = {"a": ix.Box(jnp.full(1, 0.2), 5.0), "b": ix.Box(jnp.zeros(1), 5.0)}
@@ -45,7 +47,6 @@ def test_leaders_at_their_bounds():
 
 
 def test_leaders_who_chase_one_another_are_told_with_their_regret():
-@pytest.mark.slow
     """One wants the same as the other, who wants the opposite: no equilibrium in the box."""
     game = ix.Game(lambda theta, x: x - jnp.concatenate([theta["a"], theta["b"]]), ix.Reals((2,)))
     problem = ix.LeadersProblem(
@@ -59,6 +60,9 @@ def test_leaders_who_chase_one_another_are_told_with_their_regret():
     found = ix.design_leaders(problem, start, rounds=4, throw=False)
     assert found.result == ix.RESULTS.leaders_apart
     assert max(float(regret) for regret in found.regrets.values()) > 0.5
+
+
+@pytest.mark.slow
 def test_overshooting_leaders_are_damped():
     """Free of charge both correct the whole gap at once: the sum swings for ever."""
     game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
@@ -112,7 +116,6 @@ def test_wrong_arguments_are_told():
 
 
 def test_who_would_gain_from_elsewhere_goes_there():
-@pytest.mark.slow
     """One leader starts at a maximum of its objective: the regret pass leads away from it."""
     game = ix.Game(lambda theta, x: x - jnp.concatenate([theta["a"], theta["b"]]), ix.Reals((2,)))
     problem = ix.LeadersProblem(
@@ -122,8 +125,10 @@ def test_who_would_gain_from_elsewhere_goes_there():
     )
     found = ix.design_leaders(problem, START)
     np.testing.assert_allclose([found.theta["a"][0], found.theta["b"][0]], [1, 1], atol=1e-5)
-def test_a_constant_in_an_objective_hides_no_regret():
+
+
 @pytest.mark.slow
+def test_a_constant_in_an_objective_hides_no_regret():
     game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
     problem = ix.LeadersProblem(
         game,
@@ -135,14 +140,19 @@ def test_a_constant_in_an_objective_hides_no_regret():
     )
     found = ix.design_leaders(problem, {"a": jnp.zeros(1), "b": jnp.full(1, 0.96)})
     np.testing.assert_allclose(found.theta["b"], [-1.0358], atol=1e-3)
-def test_a_wide_set_and_a_far_start_are_no_excuse():
+
+
 @pytest.mark.slow
+def test_a_wide_set_and_a_far_start_are_no_excuse():
     sets = {name: ix.Box(jnp.full(1, -1e6), 1e6) for name in AIMS}
     problem = aiming(sets=sets)
     scaled = {name: (lambda t, x, f=f: 1e-3 * f(t, x)) for name, f in problem.objectives.items()}
     problem = ix.LeadersProblem(problem.game, scaled, sets)
     found = ix.design_leaders(problem, {name: jnp.full(1, 1e6) for name in AIMS})
     np.testing.assert_allclose(found.theta["b"], [1.0], atol=1e-4)
+
+
+@pytest.mark.slow
 def test_a_failure_carries_what_there_is():
     game = ix.Game(lambda theta, x: x - theta["a"] - theta["b"], ix.Reals((1,)))
     nowhere = {name: lambda t, x: jnp.log(x - 50).sum() for name in AIMS}

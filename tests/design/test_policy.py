@@ -52,11 +52,13 @@ def test_its_gradient_is_that_of_the_mean_objective():
 
         return jnp.mean(jax.vmap(one)(DEMANDS))
 
-@pytest.mark.slow
     whole = jax.grad(mean)(START)
     size = np.sqrt(float(jnp.sum(whole.slope**2) + jnp.sum(whole.level**2)))
     np.testing.assert_allclose(trained.history.gradient[0], size, rtol=1e-7)
     np.testing.assert_allclose(trained.history.objective[0], mean(START), rtol=1e-12)
+
+
+@pytest.mark.slow
 def test_batches_are_drawn_and_need_a_key():
     how = {"steps": 4000, "batch": 3}
     trained = ix.train_policy(firm, START, DEMANDS, optax.sgd(0.05), key=jax.random.key(0), **how)

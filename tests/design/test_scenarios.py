@@ -104,16 +104,15 @@ def test_equilibria_are_those_of_each_scenario(markets):
         np.testing.assert_allclose(x[k], ix.solve_equilibrium(one.game, theta).x, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["box", "simplex"]
-    + [pytest.param(k, marks=pytest.mark.slow) for k in ("ragged simplex", "polyhedron", "quantal")],
-)
+_RARE = [pytest.param(k, marks=pytest.mark.slow) for k in ("ragged", "polyhedron", "quantal")]
+
+
+@pytest.mark.parametrize("kind", ["box", "simplex", *_RARE])
 def test_every_set_stands_side_by_side(kind):
     rows = ([[1.0, 1.0, 0.0]], [1.0])
     sets = {
         "simplex": lambda d: ix.Simplex(3, total=d),
-        "ragged simplex": lambda d: ix.Simplex([1, 2], total=jnp.stack([d, 2 * d])),
+        "ragged": lambda d: ix.Simplex([1, 2], total=jnp.stack([d, 2 * d])),
         "polyhedron": lambda d: ix.Polyhedron(inequality=rows, lower=0.0, upper=d),
         "box": lambda d: ix.Box(jnp.zeros(3), d),
         "quantal": lambda d: ix.Simplex(3, total=d),
@@ -124,7 +123,6 @@ def test_every_set_stands_side_by_side(kind):
         game = ix.QuantalResponse(game, 0.3) if kind == "quantal" else game
         return ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 1) ** 2), ix.Reals((3,)))
 
-@pytest.mark.slow
     data, theta = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.3, 1.2, 0.7])
     problem = ix.ScenarioProblem(problem_of, data)
     found = ix.solve_equilibrium(problem.game, theta)
@@ -137,8 +135,10 @@ def test_every_set_stands_side_by_side(kind):
     ]
     mean = sum(gradients) / 3
     np.testing.assert_allclose(ix.hypergradient(problem, theta, found.x).value, mean, atol=1e-8)
-def test_schemes_serve(markets):
+
+
 @pytest.mark.slow
+def test_schemes_serve(markets):
     problem = ix.ScenarioProblem(market, markets)
     best = ix.design(problem, jnp.ones(3))
     for scheme in (
@@ -147,6 +147,9 @@ def test_schemes_serve(markets):
     ):
         found = ix.design(problem, jnp.ones(3), scheme, steps=800, record=800)
         np.testing.assert_allclose(found.objective, best.objective, rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_constraint_holds_in_every_scenario():
     def problem_of(demand):
         one = firm(demand)
@@ -233,9 +236,11 @@ def test_one_incentive_set_serves_all():
         one = firm(d)
         return ix.DesignProblem(one.game, one.objective, ix.Box(0.0, d - 2.5))
 
-@pytest.mark.slow
     with pytest.raises(ValueError, match="needs one incentive set for all scenarios"):
         ix.ScenarioProblem(problem_of, DEMANDS)
+
+
+@pytest.mark.slow
 def test_a_scenario_without_weight_is_none():
     problem = ix.ScenarioProblem(firm, DEMANDS, weights=[0.5, 0.5, 0.0], risk="worst")
     found = ix.design(problem, jnp.zeros(1))
@@ -248,8 +253,8 @@ def test_another_level_is_another_number_of_the_same_program():
     assert jax.tree.structure(problems[0]) == jax.tree.structure(problems[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("risk", ["expected", "worst", 0.6])
+@pytest.mark.slow
 def test_the_value_follows_the_data(risk):
     def many(scale):
         def problem_of(demand):
