@@ -220,6 +220,19 @@ def require_count(owner: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def require_rows(owner: str, name: str, tree: PyTree, entry: str) -> tuple[PyTree, int]:
+    """Arrays with a common leading axis, an `entry` a row, and how many there are."""
+    arrays = jax.tree.map(jnp.asarray, tree)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(arrays)}
+    if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
+        raise ValueError(
+            f"`{owner}({name})` needs arrays with a common leading axis, an entry a {entry} (of a "
+            f"list make one with `jnp.array`), got leading axes {sorted(sizes)}"
+        )
+    (count,) = sizes.pop()
+    return arrays, count
+
+
 def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) -> None:
     """`ValueError` for anything that is none of the options."""
     if value not in options:

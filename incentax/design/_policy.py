@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from .._checks import as_float, is_traced, require_count
+from .._checks import as_float, is_traced, require_count, require_rows
 from .._compile import compiled
 from .._results import answer_when_traced, as_table, in_words, RESULTS
 from .._tree import as_pytree_function, tree_finite, tree_norm, tree_where
@@ -145,14 +145,7 @@ def train_policy(
             "that a plain function has captured are not its parameters"
         )
     steps = require_count("train_policy", "steps", steps)
-    contexts = jax.tree.map(jnp.asarray, contexts)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(contexts)}
-    if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
-        raise ValueError(
-            "`train_policy(contexts)` needs arrays with a common leading axis, an entry a context "
-            f"(of a list make one with `jnp.array`), got leading axes {sorted(sizes)}"
-        )
-    (count,) = sizes.pop()
+    contexts, count = require_rows("train_policy", "contexts", contexts, "context")
     drawn = count if batch is None else require_count("train_policy", "batch", batch)
     if drawn > count:
         raise ValueError(

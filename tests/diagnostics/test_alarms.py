@@ -178,3 +178,23 @@ def test_tables_of_answers():
     assert len(rows.x) == 1
     assert rows.extent[0] > 0.5
     assert "extent" in str(rows)
+
+
+def test_at_a_bound_a_flat_optimum_makes_no_disagreement():
+    """The objective and its slope are zero at the bound, and it rises like a square beside it."""
+    instance = ix.problems.coordination()
+    certificate = ix.certify(instance.problem, jnp.zeros(1), jnp.array([0.0, 1.0, 0.0, 1.0]))
+    assert float(certificate.derivative_error) < 1e-3
+    assert "disagree" not in certificate.verdict
+
+
+def test_at_a_bound_a_wrong_derivative_still_disagrees():
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals((1,)))
+
+    def cost(theta, x):
+        return jnp.sum(jax.lax.stop_gradient(x) ** 2) + 0.1 * jnp.sum(x)
+
+    problem = ix.DesignProblem(game, cost, ix.Box(jnp.ones(1), 2.0))
+    certificate = ix.certify(problem, jnp.ones(1))
+    assert float(certificate.derivative_error) > 0.1
+    assert "disagree" in certificate.verdict

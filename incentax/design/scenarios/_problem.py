@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..._checks import as_float, is_traced, require
+from ..._checks import as_float, is_traced, require, require_rows
 from ..._tree import as_pytree_function
 from ...games import AbstractGame, ScenarioGame
 from .._constraint import Constraint
@@ -147,13 +147,7 @@ class ScenarioProblem(DesignProblem):
     ):
         if not callable(problem_of):
             raise TypeError(f"`ScenarioProblem(problem_of)` needs a function, got {problem_of!r}")
-        data = jax.tree.map(jnp.asarray, data)
-        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(data)}
-        if len(sizes) != 1 or not all(sizes) or (0,) in sizes:
-            raise ValueError(
-                "`ScenarioProblem(data)` needs arrays with a common leading axis, an entry a "
-                f"scenario (of a list make one with `jnp.array`), got leading axes {sorted(sizes)}"
-            )
+        data, _ = require_rows("ScenarioProblem", "data", data, "scenario")
         kind: Any = risk if isinstance(risk, str) else "cvar"
         between = isinstance(risk, float) and 0 < risk < 1
         if kind not in ("expected", "worst") and not between:
