@@ -28,13 +28,14 @@ PAGES = {
     "traffic": ("Road networks", ("traffic",)),
     "problems": ("Ready problems, the bank, figures", ("problems", "plots", "experiments")),
     "running": (
-        "Results, compilation, errors",
-        ("_results", "_cache", "_compile", "_checks"),
+        "Results, long runs, compilation, errors",
+        ("_results", "callbacks", "_checkpoint", "_cache", "_compile", "_checks"),
     ),
 }
 MODULES = {
     "incentax": ix,
     "incentax.assumptions": ix.assumptions,
+    "incentax.callbacks": ix.callbacks,
     "incentax.diagnostics": ix.diagnostics,
     "incentax.experiments": incentax.experiments,
     "incentax.graphs": ix.graphs,

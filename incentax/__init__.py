@@ -10,6 +10,7 @@ how `x*` answers, `sensitivity` (4); where they stop, `equilibrium` (5); how `th
 
 from . import (
     assumptions as assumptions,
+    callbacks as callbacks,
     diagnostics as diagnostics,
     graphs as graphs,
     noise as noise,
@@ -19,6 +20,7 @@ from . import (
     traffic as traffic,
 )
 from ._cache import enable_cache as enable_cache
+from ._checkpoint import Checkpoint as Checkpoint
 from ._checks import compiled_errors as compiled_errors
 from ._compile import prepare as prepare
 from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS

@@ -29,6 +29,7 @@ _SMALL = 4096
 _ARRAY = object()
 _COMPILING = ContextVar("compiling", default=False)
 _PREPARING = ContextVar("preparing", default=False)
+_TRACING = ContextVar("tracing", default=False)
 
 
 def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[..., T]:
@@ -46,6 +47,8 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
             return _part(function, key, ())(arrays)
         size = sum(np.size(array) for array in arrays if array is not None)
         program = _program(function, key, () if lasting else _options(size <= _SMALL))
+        if _TRACING.get():
+            return program.eval_shape(arrays)
         if lasting and _PREPARING.get():
             program.lower(arrays).compile()
             shapes = program.eval_shape(arrays)
@@ -54,6 +57,15 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
             return program(arrays)
 
     return call
+
+
+def shape_of(verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """What a compiled function would return, as shapes and dtypes: traced, and not compiled."""
+    token = _TRACING.set(True)
+    try:
+        return verb(*args, **kwargs)
+    finally:
+        _TRACING.reset(token)
 
 
 @contextmanager

@@ -70,6 +70,10 @@ class RESULTS(eqx.Enumeration):
         "far. Squash its output into the set, as by `lower + (upper - lower) * "
         "jax.nn.sigmoid(output)`."
     )
+    stopped = (
+        "A callback ended the design before it was done: `.objective` is the best that was found "
+        "by then, and `.stationarity` what is left of the gradient."
+    )
     leaders_apart = (
         "The leaders do not settle: their incentives still move, or one of them would gain by "
         "another incentive, as `.regrets` say. Raise `rounds`, damp them by a smaller `share`, or "

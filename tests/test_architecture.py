@@ -10,6 +10,10 @@ ROOT = Path(incentax.__file__).parent
 FLOORS = {
     "_results": 0,
     "_cache": 0,
+    "_checkpoint": 0,
+    "_description": 0,
+    "_environment": 0,
+    "callbacks": 1,
     "_checks": 0,
     "_compile": 0,
     "_tree": 0,

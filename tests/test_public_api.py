@@ -14,7 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 def _public():
     owners = (
         ix, ix.traffic, ix.problems, ix.schedules, ix.noise, ix.graphs, ix.smoothing,
-        ix.diagnostics,
+        ix.diagnostics, ix.callbacks,
     )  # fmt: skip
     for owner in owners:
         for name, value in vars(owner).items():
@@ -33,7 +33,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
         "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants",
         "Steps", "RegulatorConstants", "Stability", "Estimate", "LeadersSolution", "PolicyHistory",
-        "TrainedPolicy", "Regions",
+        "TrainedPolicy", "Regions", "Info",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

@@ -20,7 +20,8 @@ from ._problem import (
     hypergradient as hypergradient,
     Nearest as Nearest,
 )
-from ._run import Record as Record, Run as Run
+from ._record import Record as Record
+from ._run import Run as Run
 from ._scheme import (
     AbstractScheme as AbstractScheme,
     AbstractSchemeState as AbstractSchemeState,

@@ -1,18 +1,26 @@
 """The verb `design`."""
 
+import os
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from .._checkpoint import Checkpoint
 from .._checks import require_count
 from .._results import RESULTS
+from ..callbacks import Callback
+from ._chunks import run_in_chunks, watch_at_door
+from ._looks import is_enough, looking
 from ._problem import DesignProblem
-from ._run import advance, as_record, finish, Record, start
+from ._record import Record
+from ._run import Run
 from ._scheme import AbstractScheme
 from ._solution import DesignSolution, raise_unless_designed
-from ._task import task_at_door
+from ._task import Task, task_at_door
 from .accurate import design_accurately
-from .constrained import contradicting, design_constrained, keeping_constraints
+from .constrained import contradicting, design_constrained
 from .scenarios import design_at_risk, ScenarioProblem
 from .selection import design_nearest, design_selected
 
@@ -27,6 +35,11 @@ def design(
     starts: int | None = None,
     key: PRNGKeyArray | None = None,
     record: int | Record | None = None,
+    progress: bool = False,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Checkpoint | str | os.PathLike | None = None,
+    resume: bool = False,
+    chunk: int | None = None,
     throw: bool = True,
 ) -> DesignSolution:
     """Minimises `objective(theta, x*(theta))` over the incentive set.
@@ -59,6 +72,13 @@ def design(
       scheme it draws the starts.
     - `record`: every how many steps the history gets a row (1 when left out), or a [`Record`][];
       the accurate designer has a row for each step from its best start.
+    - `progress`: show a line that says how far it is.
+    - `callbacks`: functions `(step, info) -> stop?` of [`Info`][], such as [`StopWhen`][]; a run
+      that one of them ends is a shorter run. They are called after every `chunk` of steps (100 when
+      left out, and whole rows of `record`), between compiled programs: outside of `jit`.
+    - `checkpoint`: a folder, or a [`Checkpoint`][]: there the run is written at intervals, and
+      before an interrupt, a signal to terminate or an error goes on. `resume`: go on from what is
+      there, bit by bit as if never stopped, or begin where nothing is. With a scheme.
     - `throw`: raise when the run turns non-finite or ends at a point that is not stationary, or
       return what there is with the reason in `.result`.
 
@@ -76,33 +96,48 @@ def design(
         >>> solution.theta.round(4).tolist(), solution.history.step.tolist()
         ([3.0], [100, 200])
     """
+    watch = watch_at_door(
+        progress=progress, callbacks=callbacks, checkpoint=checkpoint, resume=resume, chunk=chunk
+    )
     if scheme is None:
         if record is not None:
             raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
+        if checkpoint is not None:
+            raise ValueError(
+                f"`design(checkpoint=...)` needs a scheme, got {checkpoint!r} without one: the "
+                "accurate designer begins anew, from `theta0`"
+            )
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
-        solve = design_accurately if problem.selection is None else design_selected
-        solve = design_nearest if problem.selection == "nearest" else solve
-        solve = design_constrained if problem.constraints else solve
-        if isinstance(problem, ScenarioProblem) and problem.has_kinks:
-            solve = design_at_risk
-        solution = _told(solve(task))
+        with looking([] if watch is None else watch.callbacks):
+            solution = _told(_accurately(task))
         return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:
         raise ValueError(
             f"`design(starts=...)` needs the accurate designer, without a scheme, got {starts}"
         )
-    scheme = keeping_constraints(problem, scheme)
     steps = require_count("design", "steps", 1000 if steps is None else steps)
-    record = as_record(record)
-    progress = start("design", problem, theta0, scheme, x0=x0, key=key)
-    rows = -(-steps // record.every)
-    span = (jnp.int32(0), jnp.int32(steps))
-    progress, history = advance(problem, scheme, progress, key, record, rows=rows, span=span)
-    return finish(problem, scheme, progress, history, throw, key=key)
+    run = Run(problem, theta0, scheme, x0=x0, key=key, record=record, owner="design")
+    if watch is None:
+        return run.advance(steps).solution(throw=throw)
+    return run_in_chunks(run, steps, watch, owner="design").solution(throw=throw)
+
+
+def _accurately(task: Task) -> DesignSolution:
+    """Without a scheme: by the designer for problems of this kind."""
+    problem = task.problem
+    solve = design_accurately if problem.selection is None else design_selected
+    solve = design_nearest if problem.selection == "nearest" else solve
+    solve = design_constrained if problem.constraints else solve
+    if isinstance(problem, ScenarioProblem) and problem.has_kinks:
+        solve = design_at_risk
+    return solve(task)
 
 
 def _told(solution: DesignSolution) -> DesignSolution:
     """The solution, whose objective may have no value anywhere: that is no point found."""
     nowhere = (solution.result == RESULTS.not_stationary) & ~jnp.isfinite(solution.objective)
     result = RESULTS.where(nowhere, RESULTS.nonfinite_start, solution.result)
+    if is_enough():
+        ended = (result == RESULTS.not_stationary) | (result == RESULTS.infeasible)
+        result = RESULTS.where(ended, RESULTS.stopped, result)
     return eqx.tree_at(lambda s: s.result, solution, result)

@@ -1,40 +1,24 @@
 """A run of a scheme: one compiled scan of its steps, at once or in parts."""
 
-from collections.abc import Callable
+import copy
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._checks import require_count, unknown
-from .._compile import compiled
+from .._checks import is_traced, require_count, unknown
+from .._compile import compiled, shape_of
 from .._results import ENDINGS, RESULTS
-from .._tree import as_pytree_function, tree_finite, tree_where
+from .._tree import tree_finite, tree_where
 from ..equilibrium import natural_residual
 from ._problem import DesignProblem
+from ._record import as_record, Record
 from ._scheme import AbstractInfo, AbstractScheme, AbstractSchemeState
 from ._solution import DesignSolution, History, raise_unless_designed
 from .constrained import keeping_constraints
-
-
-class Record(eqx.Module):
-    """What the history keeps: every `every`-th step, and `observe(theta, x)` if given.
-
-    !!! example
-
-        >>> import incentax as ix
-        >>> ix.Record(every=10, observe=lambda theta, x: theta).every
-        10
-    """
-
-    every: int = eqx.field(static=True)
-    observe: Callable[[PyTree, Array], PyTree]
-
-    def __init__(self, every: int = 1, observe: Callable[[PyTree, Array], PyTree] | None = None):
-        self.every = require_count("Record", "every", every)
-        self.observe = as_pytree_function(_nothing if observe is None else observe)
 
 
 class Progress(eqx.Module):
@@ -55,7 +39,8 @@ class Run(eqx.Module):
 
     Many runs side by side are one under `eqx.filter_vmap`.
 
-    **Arguments:** those of [`design`][]: `problem`, `theta0`, `scheme`, `x0`, `key`, `record`.
+    **Arguments:** those of [`design`][]: `problem`, `theta0`, `scheme`, `x0`, `key`, `record`;
+    `owner` is whom errors name.
 
     - `.theta`, `.x`: where it stands. `.steps`: how many were taken, fewer than asked for where it
       broke off. `.result`: `RESULTS.successful` while all is finite.
@@ -94,21 +79,17 @@ class Run(eqx.Module):
         x0: Array | None = None,
         key: PRNGKeyArray | None = None,
         record: int | Record | None = None,
+        owner: str = "Run",
     ):
         scheme = keeping_constraints(problem, scheme)
-        self.progress = start("Run", problem, theta0, scheme, x0=x0, key=key)
+        self.progress = start(owner, problem, theta0, scheme, x0=x0, key=key)
         self.problem, self.scheme, self.key = problem, scheme, key
         self.record, self.count, self.parts = as_record(record), 0, ()
 
     def advance(self, steps: int) -> "Run":
         """The run `steps` steps later; one that broke off stays where it was."""
         steps = require_count("Run.advance", "steps", steps)
-        rows = -(-steps // self.record.every)
-        span = (jnp.int32(self.count), jnp.int32(self.count + steps))
-        run = (self.problem, self.scheme, self.progress, self.key, self.record)
-        progress, history = advance(*run, rows=rows, span=span)
-        changed = (progress, self.count + steps, (*self.parts, history))
-        return eqx.tree_at(lambda run: (run.progress, run.count, run.parts), self, changed)
+        return advanced(self, steps, -(-steps // self.record.every))
 
     def solution(self, *, throw: bool = True) -> DesignSolution:
         """What the run has found so far; [`DesignFailure`][] when it broke off and `throw`."""
@@ -141,7 +122,45 @@ class Run(eqx.Module):
             raise ValueError(
                 "`Run.history` needs a step, got 0 of them: `run.advance(steps)` first"
             )
+        if len(self.parts) == 1:
+            return self.parts[0]
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *self.parts)
+
+
+def advanced(run: Run, steps: int, rows: int, *, lanes: bool = False) -> Run:
+    """The run `steps` steps later, by a program for so many `rows` of history.
+
+    Fewer steps than rows ask for need no other program. `lanes`: it is a batch of runs.
+    """
+    how = _advance_lanes if lanes else advance
+    progress, history = how(*_state_of(run), rows=rows, span=_span(run, steps))
+    used = -(-steps // run.record.every)
+    if used < rows:
+        kept = (slice(None), slice(used)) if lanes else slice(used)
+        history = jax.tree.map(lambda leaf: leaf[kept], history)
+    return stood_at(run, progress, run.count + steps, (*run.parts, history))
+
+
+def stood_at(run: Run, progress: Progress, count: int, parts: tuple[History, ...]) -> Run:
+    """The run where it stood after `count` steps."""
+    # In time that does not grow with the parts, as `eqx.tree_at` and methods of modules do.
+    stood = copy.copy(run)
+    vars(stood).update(progress=progress, count=count, parts=parts)
+    return stood
+
+
+def history_shape(run: Run, rows: int, *, lanes: bool = False) -> History:
+    """Shapes and dtypes of what [`advanced`][] adds to the history."""
+    how = _advance_lanes if lanes else advance
+    return shape_of(how, *_state_of(run), rows=rows, span=_span(run, 1))[1]
+
+
+def _state_of(run: Run) -> tuple:
+    return run.problem, run.scheme, run.progress, run.key, run.record
+
+
+def _span(run: Run, steps: int) -> tuple[Array, Array]:
+    return jnp.int32(run.count), jnp.int32(run.count + steps)
 
 
 def start(
@@ -174,7 +193,14 @@ def start(
 def _start(problem: DesignProblem, theta: PyTree, scheme: AbstractScheme, x: Array) -> Progress:
     finite = tree_finite((problem.game.operator(theta, x), problem.objective(theta, x)))
     result = RESULTS.where(finite, RESULTS.successful, RESULTS.nonfinite_start)
-    return Progress(scheme.init(problem, theta, x), jnp.int32(0), result)
+    progress = Progress(scheme.init(problem, theta, x), jnp.int32(0), result)
+    # As steps leave it, and a checkpoint: programs are told apart by weak types too.
+    return jax.tree.map(_strong, progress)
+
+
+def _strong(leaf: Array) -> Array:
+    weak = getattr(leaf, "weak_type", False)
+    return jax.lax.convert_element_type(leaf, leaf.dtype) if weak else leaf
 
 
 @partial(compiled, lasting=True)
@@ -249,6 +275,25 @@ def advance(
     return jax.lax.scan(one_row, progress, counts.reshape(rows, record.every))
 
 
+@partial(compiled, lasting=True)
+def _advance_lanes(
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    key: PRNGKeyArray | None,
+    record: Record,
+    *,
+    rows: int,
+    span: tuple[Int[Array, ""], Int[Array, ""]],
+) -> tuple[Progress, History]:
+    """The same for a batch of runs of one problem, each with its state and its key."""
+
+    def one(progress: Progress, key: PRNGKeyArray | None) -> tuple[Progress, History]:
+        return advance(problem, scheme, progress, key, record, rows=rows, span=span)
+
+    return jax.vmap(one)(progress, key)
+
+
 def _step(
     problem: DesignProblem,
     scheme: AbstractScheme,
@@ -270,8 +315,10 @@ def finish(
     key: PRNGKeyArray | None = None,
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
-    solution = _finish(problem, scheme, progress, history)
-    solution = eqx.tree_at(lambda s: s.stationarity, solution, unknown(solution.objective))
+    blank = jax.tree.map(lambda leaf: leaf[:0], history)  # a program for every length is too much
+    solution = _finish(problem, scheme, progress, blank, _never_moved(history))
+    ended = (unknown(solution.objective), history)
+    solution = eqx.tree_at(lambda s: (s.stationarity, s.history), solution, ended)
 
     def explain() -> str:
         step_key = None if key is None else jax.random.fold_in(key, progress.steps)
@@ -282,7 +329,11 @@ def finish(
 
 @compiled
 def _finish(
-    problem: DesignProblem, scheme: AbstractScheme, progress: Progress, history: History
+    problem: DesignProblem,
+    scheme: AbstractScheme,
+    progress: Progress,
+    history: History,
+    never_moved: Array,
 ) -> DesignSolution:
     state = scheme.conclude(problem, progress.state, progress.steps)
     theta, x = state.theta, scheme.strategy(problem, state)
@@ -293,7 +344,7 @@ def _finish(
         RESULTS.where(jnp.isfinite(objective), RESULTS.successful, RESULTS.nonfinite_objective),
         RESULTS.nonfinite_play,
     )
-    verdict = RESULTS.where(_never_moved(history), RESULTS.never_moved, verdict)
+    verdict = RESULTS.where(never_moved, RESULTS.never_moved, verdict)
     ended = progress.result == RESULTS.successful
     return DesignSolution(
         theta=theta,
@@ -315,16 +366,7 @@ def _never_moved(history: History) -> Array:
     degenerate = getattr(history.info, "degenerate", None)
     if degenerate is None or not len(history.step):
         return jnp.asarray(False)
-    return jnp.all(history.info.design_step == 0) & (degenerate[-1] > 0)
-
-
-def as_record(record: int | Record | None) -> Record:
-    """A `Record` from what `design(record=...)` accepts."""
-    if isinstance(record, Record):
-        return record
-    return Record(1 if record is None else record)
-
-
-def _nothing(theta: PyTree, x: Array) -> None:
-    """Observes nothing."""
-    del theta, x
+    moves, last = history.info.design_step, degenerate[-1:]
+    if not is_traced(moves, last):  # a program for every length is not worth it
+        return jnp.asarray(not np.any(moves) and bool(np.all(np.asarray(last) > 0)))
+    return jnp.all(moves == 0) & jnp.all(last > 0)

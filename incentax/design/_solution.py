@@ -48,7 +48,8 @@ class DesignSolution(eqx.Module):
     - `violation`: the largest violation of a constraint, in its own unit.
     - `ending`: what was found, an entry of `ix.ENDINGS`.
     - `result`: an entry of `ix.RESULTS`. For a scheme with a fixed number of steps, successful
-      means that all were done and finite; convergence is for `residual` and `history` to show.
+      means that all were done, or a callback ended them, and all was finite; convergence is for
+      `residual` and `history` to show. Without one, `stopped` where a callback ended it too early.
     """
 
     theta: PyTree
@@ -111,7 +112,8 @@ def raise_unless_designed(
         return solution
     if is_traced(solution):
         return answer_when_traced(solution)
-    if not jnp.all(solution.result == RESULTS.successful):
+    fine = (solution.result == RESULTS.successful) | (solution.result == RESULTS.stopped)
+    if not jnp.all(fine):
         finished = [
             RESULTS.not_stationary,
             RESULTS.no_derivative,

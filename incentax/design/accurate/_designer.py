@@ -15,6 +15,7 @@ from ..._compile import compiled
 from ..._linear import one_after_another
 from ...equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ...games import AtomicGame
+from .._looks import is_enough, is_looked_at, LOOK_EVERY, stepped
 from .._problem import DesignProblem
 from .._scheme import SchemeInfo
 from .._solution import DesignSolution, History
@@ -87,35 +88,72 @@ class _How(eqx.Module):
     entropic: bool | None = eqx.field(static=True)
 
 
+def _search(
+    problem: DesignProblem, start: tuple[PyTree, Array], x: Array, how: _How, part: Any = None
+) -> Search:
+    theta, level = start
+    return search(
+        problem,
+        theta,
+        x,
+        how.steps,
+        level,
+        smoothing=how.smoothing,
+        curved=how.curved,
+        alone=how.alone,
+        entropic=how.entropic,
+        part=part,
+    )
+
+
+def _begun(
+    problem: DesignProblem, theta: PyTree, key: PRNGKeyArray, how: _How
+) -> tuple[tuple[PyTree, Array], Array]:
+    """Starts with their first levels, along a leading axis, and the flat starts.
+
+    The given start with much smoothing and with less, then others in the same turn.
+    """
+    levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
+    begun = spread_starts(problem, theta, how.starts, key)
+    flat = jax.vmap(lambda start: ravel_pytree(start)[0])(begun)
+    return (begun, levels), flat
+
+
 def _ends(
     problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
 ) -> tuple[Search, Array]:
     """Where the search from each start ends, along a leading axis, and the flat starts."""
-
-    def from_start(start: tuple[PyTree, Array]):
-        theta, level = start
-        return search(
-            problem,
-            theta,
-            x,
-            how.steps,
-            level,
-            smoothing=how.smoothing,
-            curved=how.curved,
-            alone=how.alone,
-            entropic=how.entropic,
-        )
-
+    begun, flat = _begun(problem, theta, key, how)
     # One after another: a lane of a vmapped search would do the work of every branch of every
     # other lane.
-    # The given start with much smoothing and with less, then others in the same turn.
-    levels = 1 + 2 * (jnp.arange(how.starts, dtype=jnp.int32) % 2)
-    begun = spread_starts(problem, theta, how.starts, key)
-    flat = jax.vmap(lambda start: ravel_pytree(start)[0])(begun)
-    return jax.lax.map(from_start, (begun, levels)), flat
+    return jax.lax.map(lambda start: _search(problem, start, x, how), begun), flat
 
 
-_search_from_starts = compiled(_ends)
+_ends_at_once, _begun_at_once = compiled(_ends), compiled(_begun)
+_search_on = compiled(_search)
+
+
+def _search_from_starts(
+    problem: DesignProblem, theta: PyTree, x: Array, key: PRNGKeyArray, how: _How
+) -> tuple[Search, Array]:
+    """The same in one program, or in many with a look between two of them."""
+    if not is_looked_at():
+        return _ends_at_once(problem, theta, x, key, how)
+    begun, flat = _begun_at_once(problem, theta, key, how)
+    ends = []
+    for index in range(how.starts):
+        start = jax.tree.map(lambda leaf, index=index: leaf[index], begun)
+        now, done, until = None, 0, 0
+        while until == done and not is_enough():
+            until = done + LOOK_EVERY
+            now = _search_on(problem, start, x, how, (now, jnp.int32(min(until, how.steps))))
+            taken, done = int(now.steps) - done, int(now.steps)
+            stepped(float(now.objective), lambda now=now: _unflat(now.theta, theta), taken)
+        if now is not None:
+            ends.append(now)
+    # Of as many as there are; a search that was not begun counts as the last one that was.
+    ends += ends[-1:] * (how.starts - len(ends))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends), flat
 
 
 def _walk_from_ends(
@@ -150,7 +188,7 @@ def _walk_from_ends(
         if obeyed is not None and len(values) == 2 and np.ptp(values) <= 1e-9 * abs(values[0]):
             break  # two ways lead to one value: a large problem is looked at no further
         for start, near, index in candidates:
-            if len(found) == len(values) + quota:
+            if len(found) == len(values) + quota or (found and is_enough()):
                 break
             # Ends that are one point but for what a search leaves are walked from once.
             if any(np.max(np.abs(start - other) / unit) < 1e-4 for other in known):
@@ -236,7 +274,12 @@ def _best_of_starts(
 ) -> DesignSolution:
     """The same in one compiled program: searches to the end in place of steps on pieces, and probes
     in place of a proof."""
-    found, residual, taken, rows = _best_ending(problem, theta, x, key, how)
+    if is_looked_at():
+        key_starts, key_probes = jax.random.split(key)
+        ends, _ = _search_from_starts(problem, theta, x, key_starts, how)
+        found, residual, taken, rows = _examined(problem, theta, ends, key_probes, how)
+    else:
+        found, residual, taken, rows = _best_ending(problem, theta, x, key, how)
     return DesignSolution(
         theta=found.theta,
         x=found.x,
@@ -280,9 +323,19 @@ def _ended(
 ) -> tuple[Ending, Array, Array, Array]:
     key_starts, key_probes = jax.random.split(key)
     ends, _ = _ends(problem, theta, x, key_starts, how)
+    return _examined(problem, theta, ends, key_probes, how)
+
+
+@compiled
+def _examined(
+    problem: DesignProblem, theta: PyTree, ends: Search, key: PRNGKeyArray, how: _How
+) -> tuple[Ending, Array, Array, Array]:
     best = jnp.argmin(ends.best_objective)
     end: Search = jax.tree.map(lambda leaf: leaf[best], ends)
-    _, unravel = ravel_pytree(theta)
-    ended = problem.incentive_set.project(unravel(end.best_theta))
-    found = examine(problem, ended, end.best_x, key_probes, how.entropic)
+    ended = problem.incentive_set.project(_unflat(end.best_theta, theta))
+    found = examine(problem, ended, end.best_x, key, how.entropic)
     return found, natural_residual(problem.game, found.theta, found.x), end.steps, end.rows
+
+
+def _unflat(flat: Array, like: PyTree) -> PyTree:
+    return ravel_pytree(like)[1](flat)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ..._compile import compiled
 from ...sets import LinearConstraints
+from .._looks import is_enough, stepped
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
 from ._place import arrive, nearest, Place
@@ -77,11 +78,15 @@ def walk(
         piece = np.where(reached.at.degenerate, piece, reached.at.active)
         gradient = gradient_on(reached, piece)
         rows.append((reached.objective, float(np.linalg.norm(gradient)), float(length)))
+        stepped(reached.objective, lambda: level.unravel(jax.device_put(reached.theta)))
         return piece
+
+    def may() -> bool:
+        return len(rows) < most and not is_enough()
 
     for _ in range(_PIECES):
         last = False
-        while len(rows) < most and not last:
+        while may() and not last:
             if _is_behind(rows, most, known):
                 return Walk(place, descent, rows)
             reached, last = _step(level, place, active, incentives)
@@ -90,14 +95,14 @@ def walk(
             active, place = move(reached, active), reached
         descent = decide(place.at, incentives, place.theta)
         reached, piece = None, active
-        if len(rows) < most and descent.verdict == "no":
+        if may() and descent.verdict == "no":
             assert descent.active is not None
             reached, piece = along(level, place, descent, incentives), descent.active
-        if reached is None and descent.verdict == "no" and len(rows) < most:
+        if reached is None and descent.verdict == "no" and may():
             descent = unresolved(level, place, active, incentives, descent)
-        if reached is None and len(rows) < most:
+        if reached is None and may():
             reached, piece = _onto_kinks(level, place, active), active
-        if reached is None and len(rows) < most:
+        if reached is None and may():
             reached, piece = _forced(level, place, active, incentives, trials)
         if reached is None:
             break

@@ -66,11 +66,13 @@ def search(
     curved: bool,
     alone: bool,
     entropic: bool | None,
+    part: tuple[Search | None, Int[Array, ""]] | None = None,
 ) -> Search:
     """Minimises along the levels of smoothing from the first one on, the last of them exact.
 
     Much smoothing leads past local optima, but may ask for incentives that keep agents from what
     smoothing alone made them do, and end far away where nothing depends on them any more.
+    `part`: from where a search stands, if it has begun, to so many steps of it.
     `smoothing`: how, if at all; `curved`: second derivatives are affordable; `alone`: no
     steps on pieces follow, so that this has to reach the end itself.
     """
@@ -93,10 +95,12 @@ def search(
         curved=curved,
         entropic=entropic,
     )
-    start = _start(levels, flat0, x0, max_steps)
+    start, until = part or (None, jnp.int32(max_steps))
+    if start is None:
+        start = _start(levels, flat0, x0, max_steps)
 
     def going_on(now: Search) -> Array:
-        return (now.level <= levels.last) & (now.steps < max_steps)
+        return (now.level <= levels.last) & (now.steps < until)
 
     return jax.lax.while_loop(going_on, lambda now: _advance(levels, now), start)
 

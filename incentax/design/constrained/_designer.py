@@ -16,6 +16,7 @@ from ..._results import ENDINGS, RESULTS
 from ...equilibrium import known_entropic, natural_residual, solve_equilibrium
 from ...sets import bounds_alone, DenseJacobian, LinearConstraints, solve_kkt
 from .._constraint import named
+from .._looks import is_enough
 from .._problem import DesignProblem
 from .._solution import DesignSolution
 from .._task import spread_starts, Task
@@ -119,7 +120,7 @@ def _by_walks(task: Task, *, near: bool = False) -> DesignSolution:
         theta, x = found.theta, found.x[: x.size].reshape(x.shape)
         scales = scales_at(problem, theta, x)
         kept = bool(scales.violated <= 1)
-        if kept:
+        if kept or is_enough():
             break
         starts = min(starts, 4)
     assert found is not None

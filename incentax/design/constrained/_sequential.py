@@ -25,6 +25,7 @@ from ..._compile import compiled
 from ..._results import RESULTS
 from ...equilibrium import find_equilibrium
 from ...sets import LinearConstraints
+from .._looks import is_enough, stepped
 from .._problem import DesignProblem
 from ..accurate import least_quadratic, updated_curvature
 from ._penalty import Sides
@@ -112,6 +113,10 @@ class Evaluate:
     def __init__(self, problem: DesignProblem, sides: Sides, like: PyTree, entropic: bool | None):
         self.problem, self.sides, self.like, self.entropic = problem, sides, like, entropic
 
+    def incentive(self, theta: np.ndarray) -> PyTree:
+        """In the structure of the problem's own."""
+        return ravel_pytree(self.like)[1](jnp.asarray(theta, ravel_pytree(self.like)[0].dtype))
+
     def __call__(self, theta: np.ndarray, x: Array) -> At:
         flat = jnp.asarray(theta, x.dtype)
         gradients, x, solved = _evaluated(self.problem, self.like, flat, x, entropic=self.entropic)
@@ -137,8 +142,11 @@ def descend(
     evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, most: int
 ) -> Descent:
     """At most so many steps."""
-    while not descent.ended and len(descent.rows) < most:
+    while not descent.ended and len(descent.rows) < most and not is_enough():
+        before = len(descent.rows)
         _step(evaluate, descent, incentives)
+        at, taken = descent.at, len(descent.rows) - before
+        stepped(at.objective, lambda at=at: evaluate.incentive(at.theta), taken)
     return descent
 
 

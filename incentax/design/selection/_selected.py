@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..._checks import is_inside
 from ..._results import ENDINGS, RESULTS
 from ...equilibrium import draw_around, draw_strategies, natural_play, natural_residual
+from .._looks import is_enough, stepped
 from .._problem import DesignProblem
 from .._scheme import SchemeInfo
 from .._solution import DesignSolution, History
@@ -59,7 +60,8 @@ def design_selected(task: Task) -> DesignSolution:
     ends = [end for end in ends if math.isfinite(end.objective)][:3]
     if not ends:
         return search.failed(theta, x)
-    runs = [search.descend(end, task.steps) for end in ends]
+    runs = [search.descend(ends[0], task.steps)]
+    runs += [search.descend(end, task.steps) for end in ends[1:] if not is_enough()]
     best = min(runs, key=lambda run: run[-1].objective)
     return search.solution(best, task.steps, key)
 
@@ -150,6 +152,9 @@ class _Search:
             if better is None:
                 break
             path.append(better)
+            stepped(better.objective, lambda end=better: self.incentive(end.theta))
+            if is_enough():
+                break
         return path
 
     def _halved(self, end: _End, goal: np.ndarray) -> _End | None:

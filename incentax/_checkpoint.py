@@ -1,0 +1,229 @@
+"""Checkpoints: what a run is between two chunks, in files that are whole or not there."""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ._checks import warn
+from ._description import differences
+from ._environment import environment
+from ._files import writable_folder, write_whole
+
+# A newer layout of the files has another number.
+_FORMAT = "incentax checkpoint 1"
+# Environment that must be the same for a run to go on bit by bit.
+_SAME = ("versions", "dtype", "device")
+
+
+class Checkpoint:
+    """A folder for the state of a run, and how often it is written.
+
+    A file holds optimiser, play, history, keys and what the run is of; it appears whole or not
+    at all, and the last two are kept.
+
+    **Arguments:**
+
+    - `folder`: its own for every run: a second run refuses it while the first one goes on.
+    - `seconds`: at most so often, 0 after every chunk. The end, an interrupt and an error are
+      written whatever the clock says.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp, optax, tempfile
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Reals())
+        >>> problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Reals())
+        >>> scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
+        >>> keep = ix.Checkpoint(tempfile.mkdtemp(), seconds=60)
+        >>> first = ix.design(problem, jnp.zeros(1), scheme, steps=50, checkpoint=keep)
+        >>> more = ix.design(problem, jnp.zeros(1), scheme, steps=80, checkpoint=keep, resume=True)
+        >>> int(first.steps), int(more.steps), more.history.step.size
+        (50, 80, 80)
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, seconds: float = 60.0):
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"`Checkpoint(folder)` needs a path, got {folder!r}")
+        if not seconds >= 0:
+            raise ValueError(f"`Checkpoint(seconds=...)` needs seconds >= 0, got {seconds}")
+        self.folder, self.seconds = Path(folder), float(seconds)
+
+
+def as_checkpoint(owner: str, given: Any, resume: bool) -> Checkpoint | None:
+    """A `Checkpoint` from what `checkpoint=` accepts."""
+    if given is None and resume:
+        raise ValueError(f"`{owner}(resume=True)` needs the `checkpoint` to go on from, got None")
+    return given if given is None or isinstance(given, Checkpoint) else Checkpoint(given)
+
+
+class Store:
+    """An open checkpoint: its folder is this process's alone. `count` is that of the last file."""
+
+    def __init__(self, checkpoint: Checkpoint, owner: str, what: dict[str, str]):
+        self.folder, self.seconds = checkpoint.folder, checkpoint.seconds
+        self.owner, self.what = owner, what
+        self.count, self.written, self.failed = 0, time.monotonic(), False
+
+    def files(self) -> list[Path]:
+        """The latest first."""
+        return sorted(self.folder.glob("run-*.ckpt"), reverse=True)
+
+    def due(self) -> bool:
+        """Whether it is time for another file."""
+        return time.monotonic() - self.written >= self.seconds
+
+    def save(self, tree: PyTree, count: int, about: dict[str, Any]) -> bool:
+        """Whether `tree` could be written: a full disk ends no run, and is told once."""
+        payload = io.BytesIO()
+        eqx.tree_serialise_leaves(payload, jax.tree.map(_as_plain, tree))
+        about = {"count": count, **about, "environment": environment(), "of": self.what}
+        header = json.dumps(about).encode() + b"\n" + payload.getvalue()
+        text = f"{_FORMAT} {hashlib.sha256(header).hexdigest()}\n".encode() + header
+        path, before = self.folder / f"run-{count:012d}.ckpt", self.files()
+        self.written = time.monotonic()
+        try:
+            write_whole(path, lambda temporary: _write_through(temporary, text))
+        except OSError as error:
+            if not self.failed:
+                last = f"the last one is of step {self.count}" if before else "there is none yet"
+                warn(
+                    f"`{self.owner}(checkpoint=...)`: not written, the run goes on; {last}: {error}"
+                )
+            self.failed = True
+            return False
+        self.count, self.failed = count, False
+        for old in [one for one in before if one != path][1:]:
+            old.unlink(missing_ok=True)
+        return True
+
+    def load(self) -> "Saved | None":
+        """The latest file that is whole; `None` without any, `ValueError` for another run's."""
+        files = self.files()
+        for path in files:
+            saved = _read(path)
+            if saved is None:
+                warn(f"`{self.owner}(resume=True)`: {path} is cut short or damaged; the one before")
+                continue
+            self._refuse_another(saved.about)
+            self.count = saved.about["count"]
+            return saved
+        if files:
+            raise ValueError(
+                f"`{self.owner}(resume=True)` needs a checkpoint that is whole, got {self.folder}, "
+                f"where {', '.join(path.name for path in files)} are damaged"
+            )
+        return None
+
+    def _refuse_another(self, about: dict[str, Any]) -> None:
+        here = environment()
+        told = [
+            f"{name} was {about['environment'][name]} and is {here[name]}"
+            for name in _SAME
+            if about["environment"][name] != here[name]
+        ] + differences(about["of"], self.what)
+        if told:
+            more = f", and {len(told) - 4} more" if len(told) > 4 else ""
+            raise ValueError(
+                f"`{self.owner}(resume=True)` needs the checkpoint of this run, got "
+                f"{self.folder}, of another one: {'; '.join(told[:4])}{more}. Choose another folder"
+            )
+
+
+class Saved:
+    """A file that is whole: `about` is its JSON, `restored(like)` its leaves in that structure."""
+
+    def __init__(self, about: dict[str, Any], payload: bytes):
+        self.about, self.payload = about, payload
+
+    def restored(self, like: PyTree) -> PyTree:
+        """`like` may hold shapes in place of arrays."""
+        plain = jax.tree.map(_plain_shape, like)
+        leaves = eqx.tree_deserialise_leaves(io.BytesIO(self.payload), plain)
+        return jax.tree.map(_as_before, leaves, like)
+
+
+@contextmanager
+def opened(
+    checkpoint: Checkpoint, owner: str, what: dict[str, str], *, resume: bool
+) -> Iterator[Store]:
+    """The folder of a checkpoint, for one run at a time.
+
+    `ValueError` while another process uses it, or where it holds a run that is not to be resumed.
+    """
+    writable_folder(checkpoint.folder, f"{owner}(checkpoint=...)")
+    with _locked(checkpoint.folder, owner):
+        for left in checkpoint.folder.glob("tmp*.ckpt"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        store = Store(checkpoint, owner, what)
+        if store.files() and not resume:
+            raise ValueError(
+                f"`{owner}(checkpoint=...)` needs a folder without a run, got {checkpoint.folder}, "
+                f"which holds {store.files()[0].name}. `resume=True` goes on with it; to begin "
+                "anew, choose another folder or delete its files"
+            )
+        yield store
+
+
+@contextmanager
+def _locked(folder: Path, owner: str) -> Iterator[None]:
+    """The system gives the lock back when the process ends, however it does."""
+    import fcntl  # noqa: PLC0415 (not on Windows)
+
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"`{owner}(checkpoint=...)` needs a folder of its own, got {folder}, which another "
+                "run uses now"
+            ) from None
+        yield
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    """To the disk, and not only to the system's memory."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> Saved | None:
+    first, _, rest = path.read_bytes().partition(b"\n")
+    if first.decode(errors="replace") != f"{_FORMAT} {hashlib.sha256(rest).hexdigest()}":
+        return None
+    header, _, payload = rest.partition(b"\n")
+    return Saved(json.loads(header), payload)
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_plain(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _plain_shape(leaf: Any) -> np.ndarray:
+    shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return np.empty(shape.shape, shape.dtype)
+
+
+def _as_before(saved: np.ndarray, like: Any) -> Any:
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(like))
+    sharding = getattr(like, "sharding", None)
+    spread = isinstance(sharding, jax.sharding.NamedSharding)
+    # A place that was not asked for before is not asked for now: programs are told apart by it.
+    return jax.device_put(saved, sharding if spread else None)

@@ -1,0 +1,127 @@
+"""What tells one computation from another, in words that a file can hold."""
+
+import dataclasses
+import functools
+import hashlib
+import types
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Arrays of up to so many entries are shown, others by their fingerprint.
+_SHOWN = 4
+
+
+def described(**things: Any) -> dict[str, str]:
+    """A line for every part of `things`: arrays by dtype, shape and content, functions by their
+    code and by what they have captured. Two descriptions differ where the things do."""
+    lines: dict[str, str] = {}
+    met: dict[int, tuple[str, Any]] = {}
+    for name, thing in things.items():
+        _describe(name, thing, lines, met)
+    return lines
+
+
+def differences(there: dict[str, str], here: dict[str, str]) -> list[str]:
+    """In words, what differs between two descriptions."""
+    told = []
+    for name in [*here, *(name for name in there if name not in here)]:
+        was, now = there.get(name, "nothing"), here.get(name, "nothing")
+        if was != now:
+            told.append(f"{name} was {was} and is {now}")
+    return told
+
+
+def _describe(
+    name: str, thing: Any, lines: dict[str, str], met: dict[int, tuple[str, Any]]
+) -> None:
+    """Adds the lines of one thing; what consists of parts is described where it is first `met`."""
+    parts = _parts(thing)
+    if parts and id(thing) in met:
+        lines[name] = f"as {met[id(thing)][0]}"
+        return
+    if parts:
+        met[id(thing)] = name, thing  # kept, so that its number stays its own
+    text = _own(thing)
+    if text:
+        lines[name] = text
+    for part, inner in parts:  # what only wraps another thing is that one
+        _describe(f"{name}{part}", inner, lines, met)
+
+
+def _parts(thing: Any) -> list[tuple[str, Any]]:
+    """What a thing consists of, by name."""
+    if isinstance(thing, functools.partial):  # of JAX too
+        inner = [("", thing.func), *((f"[{k}]", arg) for k, arg in enumerate(thing.args))]
+        return inner + [(f"[{key}]", arg) for key, arg in thing.keywords.items()]
+    if isinstance(thing, types.MethodType):
+        return [("", thing.__func__), (".self", thing.__self__)]
+    if isinstance(thing, dict):
+        return [(f"[{key}]", inner) for key, inner in thing.items()]
+    if isinstance(thing, tuple) and hasattr(thing, "_fields"):  # a named one
+        fields: Any = thing
+        return [(f".{field}", getattr(thing, field)) for field in fields._fields]
+    if isinstance(thing, set | frozenset):
+        thing = sorted(thing, key=repr)
+    if isinstance(thing, list | tuple):
+        return [(f"[{k}]", inner) for k, inner in enumerate(thing)]
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = [field.name for field in dataclasses.fields(thing)]
+        return [(f".{field}", getattr(thing, field, None)) for field in fields]
+    if hasattr(thing, "__wrapped__"):  # jitted, or decorated
+        return [("", getattr(thing, "__wrapped__"))]  # noqa: B009
+    if isinstance(thing, types.FunctionType):
+        names, cells = thing.__code__.co_freevars, thing.__closure__ or ()
+        captured = [(f".{one}", _content(cell)) for one, cell in zip(names, cells)]
+        return captured + [(f".{k}", value) for k, value in enumerate(thing.__defaults__ or ())]
+    opaque = isinstance(thing, type | types.ModuleType | jax.Array | np.ndarray)
+    own = {} if opaque else getattr(thing, "__dict__", {})
+    return [(f".{name}", inner) for name, inner in own.items()]
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _own(thing: Any) -> str:
+    """What is to be said of a thing itself, not of its parts."""
+    if isinstance(thing, jax.Array) and jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
+        return f"key {_shown(np.asarray(jax.random.key_data(thing)))}"
+    if isinstance(thing, jax.Array | np.ndarray | np.generic):
+        return _shown(np.asarray(thing))
+    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes | np.dtype):
+        return repr(thing)
+    if isinstance(thing, types.FunctionType):
+        return f"{thing.__module__}.{thing.__qualname__} {_fingerprint(_code(thing.__code__))}"
+    if isinstance(thing, type) or (callable(thing) and hasattr(thing, "__qualname__")):
+        return f"{getattr(thing, '__module__', '')}.{thing.__qualname__}"
+    if isinstance(thing, tuple | list | dict | set | frozenset) or hasattr(thing, "__wrapped__"):
+        return ""
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _shown(array: np.ndarray) -> str:
+    if array.size <= _SHOWN:
+        return f"{array.dtype}{list(array.shape)} {array.tolist()}"
+    return f"{array.dtype}{list(array.shape)} {_fingerprint(array.tobytes())}"
+
+
+def _code(code: types.CodeType) -> bytes:
+    """Instructions and constants, without the lines that they stand on."""
+    parts = [code.co_code, repr(code.co_names).encode()]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            parts.append(_code(constant))
+        else:  # a set in an order that is the same in every process
+            known = isinstance(constant, frozenset)
+            parts.append(repr(sorted(constant, key=repr) if known else constant).encode())
+    return b"\0".join(parts)
+
+
+def _fingerprint(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,0 +1,227 @@
+"""A run in chunks: between two of them it is shown, written and perhaps stopped.
+
+A chunk is one compiled scan; nothing of this is inside of it, so a run takes the steps that it
+would take at once, and all chunks share one compilation.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checkpoint import as_checkpoint, Checkpoint, opened, Store
+from .._checks import is_inside, require_count
+from .._description import described
+from .._results import RESULTS
+from ..callbacks import Callback, Info, ProgressLine
+from ._looks import Clock
+from ._run import advanced, history_shape, Run, stood_at
+from ._solution import DesignFailure
+
+# Steps of a chunk where nothing else is said.
+_CHUNK = 100
+# Parts of the history before they become one.
+_PARTS = 256
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class Watch(NamedTuple):
+    """What `design` is asked to do between two chunks of so many steps."""
+
+    callbacks: tuple[Callback, ...]
+    checkpoint: Checkpoint | None
+    resume: bool
+    chunk: int | None
+
+
+def watch_at_door(
+    *,
+    progress: bool,
+    callbacks: Sequence[Callback],
+    checkpoint: Any,
+    resume: bool,
+    chunk: int | None,
+    owner: str = "design",
+) -> Watch | None:
+    """The watch that these arguments ask for, if any."""
+    for index, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(
+                f"`{owner}(callbacks=...)` needs functions of (step, info), got {callback!r} at "
+                f"index {index}"
+            )
+    checkpoint = as_checkpoint(owner, checkpoint, resume)
+    if chunk is not None:
+        chunk = require_count(owner, "chunk", chunk)
+    if not progress and not callbacks and checkpoint is None and chunk is None:
+        return None
+    if is_inside():
+        raise ValueError(
+            f"`{owner}(progress, callbacks, checkpoint, chunk)` work between compiled chunks, "
+            "outside of `jit` and `vmap`"
+        )
+    shown = (ProgressLine(),) if progress else ()
+    return Watch((*shown, *callbacks), checkpoint, resume, chunk)
+
+
+def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool = False) -> Run:
+    """The run after `steps` steps in all, or where a callback ended it.
+
+    `lanes`: it is a batch of runs, made under `eqx.filter_vmap`. Whatever ends it (an interrupt, an
+    error, a signal to terminate), what it has reached is written first.
+    """
+    every = run.record.every
+    rows = -(-(watch.chunk or _CHUNK) // every)
+    with ExitStack() as stack:
+        store = None
+        if watch.checkpoint is not None:
+            what = _what(run, rows)
+            store = stack.enter_context(opened(watch.checkpoint, owner, what, resume=watch.resume))
+            run = _restored(store, run, rows, lanes)
+            stack.enter_context(_terminable())
+        stack.callback(_close, watch.callbacks)
+        clock, stopped = Clock(run.count), False
+        try:
+            while run.count < steps and not stopped and not _all_broke_off(run):
+                length = min(rows * every, steps - run.count)
+                run = advanced(run, length, rows, lanes=lanes)
+                jax.block_until_ready(run.progress)
+                stopped = _told(run, steps, watch, clock, lanes)
+                if len(run.parts) >= _PARTS:
+                    run = _joined(run)
+                if store is not None and store.due():
+                    run, _ = _saved(store, run)
+        except BaseException as error:
+            _save_at_last(store, run, error, owner)
+            raise
+        if store is not None and run.count > store.count:
+            run, _ = _saved(store, run)
+    return _joined(run)
+
+
+def _what(run: Run, rows: int) -> dict[str, str]:
+    """What a checkpoint is of: the problem, the scheme, the start, and how it is recorded."""
+    return described(
+        problem=run.problem,
+        scheme=run.scheme,
+        start=run.progress,
+        key=run.key,
+        record=run.record,
+        chunk=rows * run.record.every,
+    )
+
+
+def _restored(store: Store, run: Run, rows: int, lanes: bool) -> Run:
+    """The run as it was written; the one given where nothing was."""
+    saved = store.load()
+    if saved is None:
+        return run
+    kept = saved.about["rows"]
+    shape = history_shape(run, rows, lanes=lanes)
+    axis = 1 if lanes else 0
+
+    def resized(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        shape = (*leaf.shape[:axis], kept, *leaf.shape[axis + 1 :])
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    like = (run.progress, jax.tree.map(resized, shape))
+    progress, history = saved.restored(like)
+    return stood_at(run, progress, saved.about["count"], (history,) if kept else ())
+
+
+def _joined(run: Run) -> Run:
+    """The run, whose history is one part."""
+    if len(run.parts) <= 1:
+        return run
+    axis = jnp.ndim(run.progress.steps)
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *run.parts)
+    return stood_at(run, run.progress, run.count, (jax.device_put(joined),))
+
+
+def _saved(store: Store, run: Run) -> tuple[Run, bool]:
+    """The run, joined, and whether it could be written."""
+    run = _joined(run)
+    rows = run.parts[0].step.shape[-1]
+    return run, store.save((run.progress, run.parts[0]), run.count, {"rows": rows})
+
+
+def _save_at_last(store: Store | None, run: Run, error: BaseException, owner: str) -> None:
+    """Before an error goes on: the run is written, and the error says where it is."""
+    if store is None or not run.count or not (run.count == store.count or _saved(store, run)[1]):
+        return
+    told = (
+        f"{owner}: saved in {store.folder} up to step {run.count}; the same call with "
+        "`resume=True` goes on from there"
+    )
+    error.add_note(told)
+    if isinstance(error, SystemExit):  # of which Python shows nothing
+        sys.stderr.write(told + "\n")
+
+
+def _told(run: Run, steps: int, watch: Watch, clock: Clock, lanes: bool) -> bool:
+    """Whether a callback ends the run; what one raises carries the run so far."""
+    if not watch.callbacks:
+        return False
+    history = run.parts[-1]
+    row = (slice(None), -1) if lanes else -1
+    info = Info(
+        steps=steps,
+        objective=np.asarray(history.objective)[row],
+        residual=np.asarray(history.residual)[row],
+        at=lambda: (run.theta, run.x),
+        **clock.at(run.count, steps),
+    )
+    stops = []
+    for callback in watch.callbacks:
+        try:
+            stops.append(bool(callback(run.count, info)))
+        except Exception as error:
+            raise _failed(callback, run, error, lanes) from error
+    return any(stops)
+
+
+def _failed(callback: Callback, run: Run, error: Exception, lanes: bool) -> DesignFailure:
+    """What a callback raised, with the answer so far."""
+    name = getattr(callback, "__qualname__", type(callback).__qualname__)
+    message = f"callback {name} raised {type(error).__name__}: {error} (after step {run.count})"
+    answer = eqx.filter_vmap(Run.solution) if lanes else Run.solution
+    return DesignFailure(message, answer(run, throw=False))
+
+
+def _all_broke_off(run: Run) -> bool:
+    return bool(np.all(np.asarray(run.progress.result != RESULTS.successful)))
+
+
+def _close(callbacks: tuple[Callback, ...]) -> None:
+    for callback in callbacks:
+        getattr(callback, "close", _nothing)()
+
+
+def _nothing() -> None:
+    """Closes nothing."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it the signal to terminate, which clusters send, raises `SystemExit`."""
+    own = threading.current_thread() is threading.main_thread()
+    if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        del number, frame
+        raise SystemExit(_TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
