@@ -35,6 +35,8 @@ from .design import (
     DesignProblem as DesignProblem,
     DesignSolution as DesignSolution,
     DoubleLoop as DoubleLoop,
+    Ensemble as Ensemble,
+    ensemble as ensemble,
     ExternalityPricing as ExternalityPricing,
     Front as Front,
     History as History,

@@ -43,11 +43,19 @@ def one_after_another(function: Callable) -> Callable:
 
 
 def _solve_lane(matrix: Array, right_side: Array) -> Array:
+    def left_by(found: Array) -> Array:
+        return jnp.linalg.norm(matrix @ found - right_side)
+
+    def least() -> Array:
+        """The least of the solutions, or what comes nearest to one; in a system that is not
+        singular but nearly so rounding may leave more of it."""
+        found_by_svd = jnp.linalg.lstsq(matrix, right_side)[0]
+        return jnp.where(left <= left_by(found_by_svd), found, found_by_svd)
+
     found = jnp.linalg.solve(matrix, right_side)
-    left = jnp.linalg.norm(matrix @ found - right_side)
-    # A singular system: the least of the solutions, or what comes nearest to one.
+    left = left_by(found)
     good = left <= float(jnp.finfo(left.dtype).eps) ** 0.6 * jnp.linalg.norm(right_side)
-    return jax.lax.cond(good, lambda: found, lambda: jnp.linalg.lstsq(matrix, right_side)[0])
+    return jax.lax.cond(good, lambda: found, least)
 
 
 _solve = one_after_another(_solve_lane)
@@ -56,6 +64,7 @@ _solve_factored = one_after_another(lambda lu, p, b: jax.scipy.linalg.lu_solve((
 _solve_transposed = one_after_another(
     lambda lu, p, b: jax.scipy.linalg.lu_solve((lu, p), b, trans=1)
 )
+_inverse = one_after_another(jnp.linalg.inv)
 _eigh = one_after_another(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
 
 
@@ -84,6 +93,20 @@ def solve(matrix: Float[Array, "n n"], right_side: Float[Array, " n"]) -> Float[
         solve=lambda _, b: _solve(matrix, b),
         transpose_solve=lambda _, b: _solve(matrix.T, b),
     )
+
+
+@jax.custom_jvp
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a square matrix."""
+    return _inverse(matrix)
+
+
+@inverse.defjvp
+def _inverse_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    found = inverse(*primals)
+    return found, -found @ tangents[0] @ found
 
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:

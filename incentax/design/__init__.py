@@ -2,7 +2,9 @@
 
 from ._constraint import Constraint as Constraint
 from ._design import design as design
+from ._ensemble import ensemble as ensemble, over_devices as over_devices
 from ._front import Front as Front, pareto as pareto
+from ._lanes import Ensemble as Ensemble
 from ._leaders import (
     design_leaders as design_leaders,
     LeadersProblem as LeadersProblem,

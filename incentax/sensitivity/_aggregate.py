@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .._linear import inverse
 from ..games import AggregativeForm
 from ..sets import AbstractFace
 from ._face_system import unscaled
@@ -81,6 +82,10 @@ class AggregateSystem(eqx.Module):
         """`r - (u + K u)`: what is left of the right side."""
         return self.feel(self.motion(u, force)) - u
 
+    def left_on_face(self, mismatch: Float[Array, " m"]) -> Array:
+        """What a mismatch leaves of the system on the face, but for its sign."""
+        return self.face.project(self.face.scale * self.send(mismatch))
+
     def correct(self, inverse: Float[Array, "m m"], left: Array) -> Array:
         """The `w` on the face that takes away what is left of the system's right side."""
         force = -unscaled(self.face, left)
@@ -89,4 +94,4 @@ class AggregateSystem(eqx.Module):
 
     def inverse(self, size: int, dtype: jnp.dtype) -> Float[Array, "m m"]:
         """The inverse of the system's matrix."""
-        return jnp.linalg.inv(jax.vmap(self)(jnp.eye(size, dtype=dtype)).T)
+        return inverse(jax.vmap(self)(jnp.eye(size, dtype=dtype)).T)

@@ -124,7 +124,6 @@ class Implicit(AbstractSensitivity):
             how = {"step_size": step_size, "memory": memory, "refresh": refresh}
             return pullback_in_lanes(self, game.lanes, theta, (x, cotangent, operator_value), how)
         form = self._form(game, theta, x)
-        # In a loop the next step corrects what this one leaves.
         alone = memory is None
         known = self.memory(game, theta, x) if memory is None else memory
         assert isinstance(known, Memory)
@@ -136,11 +135,13 @@ class Implicit(AbstractSensitivity):
         right_side = face.project(whole)
         if form is not None:
             reduced = AggregateSystem(form, theta, x, face, adjoint=True)
-            known = self._solve_reduced(reduced, cotangent, known, refresh)
+            # In a loop the next step corrects what this one leaves.
+            tol = self._tol(x.dtype) if alone else self.tol or no_solution(x.dtype)
+            least = tol * jnp.linalg.norm(right_side.ravel())
+            known = self._solve_reduced(reduced, cotangent, known, refresh, least)
             w = unscaled(face, reduced.motion(known.solution, cotangent))
             if known.inverse is not None:
                 correct = partial(reduced.correct, known.inverse)
-                tol = self._tol(x.dtype) if alone else no_solution(x.dtype)
                 w = refined(system, right_side, w, correct, tol)
         else:
             symmetry = _symmetry(game, theta, x)
@@ -323,8 +324,10 @@ class Implicit(AbstractSensitivity):
         cotangent: Array,
         memory: Memory,
         refresh: Bool[Array, ""] | bool,
+        least: Array,
     ) -> Memory:
-        """A correction of the remembered solution, preconditioned by the remembered inverse.
+        """A correction of the remembered solution, preconditioned by the remembered inverse, until
+        at most `least` is left of the system on the face.
 
         Between steps of a loop the matrix moves so little that the first correction is often the
         last.
@@ -336,15 +339,16 @@ class Implicit(AbstractSensitivity):
         inverse = jax.lax.cond(
             refresh, lambda: system.inverse(start.size, start.dtype), lambda: memory.inverse
         )
-        tol = self._tol(start.dtype)
+        # What is left on the face, for what is left here, in the direction of the start's.
+        met = jnp.linalg.norm(system.left_on_face(left).ravel())
+        there = jnp.linalg.norm(left) / jnp.where(met > 0, met, 1)
         left, guess = _side_by_side(left, inverse @ left)
         correction, _ = bicgstab(
             system,
             left,
             guess,
-            tol=tol,
-            # The right side is at least as large as an accurate start, whose size is at hand.
-            atol=tol * size,
+            tol=self._tol(start.dtype),
+            atol=0.3 * least * there,
             maxiter=self.max_iterations,
             M=lambda v: inverse @ v,
         )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._checks import is_traced, require_positive
+from .._linear import inverse
 from ..games import AbstractGame
 from ..sets import Reals
 from ._link_newton import AbstractLoading, newton_in_link_flows, slope_of
@@ -112,7 +113,7 @@ class MarkovianGame(AbstractGame):
         weight = weight.at[tail, head].add(jnp.exp(-costs / eta))
         # Sums over all walks; those that reach the destination once are what is left when walks
         # from there to itself are divided out.
-        walks = jnp.linalg.inv(jnp.eye(self.nodes, dtype=costs.dtype) - weight)
+        walks = inverse(jnp.eye(self.nodes, dtype=costs.dtype) - weight)
         # Sums over walks are never negative unless they diverge.
         sound = jnp.all(walks >= -1e-9 * jnp.max(jnp.diagonal(walks)))
         origin, destination = self.pairs.T
