@@ -175,6 +175,14 @@ def opened(
         yield store
 
 
+def cleared(folder: Path, owner: str) -> None:
+    """Removes what a folder holds; `ValueError` while a run uses it."""
+    if folder.is_dir():
+        with _locked(folder, owner):
+            for path in folder.glob("run-*.ckpt"):
+                path.unlink()
+
+
 @contextmanager
 def _locked(folder: Path, owner: str) -> Iterator[None]:
     """The system gives the lock back when the process ends, however it does."""

@@ -27,6 +27,8 @@ class Info:
     - `objective`, `residual`: at the last recorded pair; of runs side by side an entry each. The
       accurate designer has no residual on the way (NaN).
     - `theta`, `x`: where it stands; the accurate designer has no `x` on the way (`None`).
+    - `run`: the [`Run`][] so far, whose `.solution()` is the answer by now; `None` without a
+      scheme.
     - `seconds`: since this call began. `rate`: steps a second, without the first chunk, which
       compiles. `left`: seconds to the last step at this rate.
     """
@@ -41,8 +43,9 @@ class Info:
         seconds: float,
         rate: float,
         left: float,
+        run: Any = None,
     ):
-        self.steps, self.objective, self.residual = steps, objective, residual
+        self.steps, self.objective, self.residual, self.run = steps, objective, residual, run
         self.seconds, self.rate, self.left, self._at = seconds, rate, left, at
 
     @property

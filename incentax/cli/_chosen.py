@@ -15,6 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
+from .._environment import environment
 from ..design import DesignProblem
 from ..experiments.ready_problem import ACCURATE
 from ..problems import Instance, READY
@@ -40,6 +41,11 @@ class Chosen(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         """What names it, for a file."""
         return {"name": self.name, "set": self.arguments}
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, device, and the git state of the problem's own file, where it has one."""
+        path = Path(self.name.rpartition(":")[0])
+        return environment(path.parent if path.suffix == ".py" else None)
 
     def unravel(self, flat: np.ndarray) -> PyTree:
         """An incentive of the problem from a flat array."""
@@ -72,6 +78,12 @@ def chosen(name: str, settings: tuple[str, ...]) -> Chosen:
         )
     scheme = next(iter(found.schemes), ACCURATE)
     return Chosen(found, name, arguments, scheme, 1000)
+
+
+def chosen_again(content: dict[str, Any]) -> Chosen:
+    """The problem that a file of results names."""
+    settings = tuple(f"{key}={value!r}" for key, value in content["set"].items())
+    return chosen(content["name"], settings)
 
 
 def kept(make: Callable[..., Any]) -> list[str]:

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 from cyclopts import App, Parameter
 
 from .. import plots, traffic
+from .._environment import environment
 from .._files import writable_folder, write_json, write_npz, write_text
 from ..assumptions import diagnose as diagnose_problem
 from ..diagnostics import certify as certify_design
-from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem
+from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem, Table
 from ..problems import READY
-from ._chosen import Chosen, chosen, kept
-from ._folder import environment, folder_for, read_result
+from ._chosen import Chosen, chosen, chosen_again, kept as kept_arguments
+from ._folder import folder_for, read_result, run_kept
 from ._html import page
+from ._replay import compared
 from ._show import console, progress, show, show_table
 
 app = App(
@@ -38,7 +40,7 @@ Settings = Annotated[tuple[str, ...], Parameter(name="--set")]
 def list_all() -> int:
     """What can be run and reproduced, with each problem's own arguments."""
     rows = [
-        (f"incentax run {name}", ready.about, ", ".join(kept(ready.make)))
+        (f"incentax run {name}", ready.about, ", ".join(kept_arguments(ready.make)))
         for name, ready in READY.items()
     ]
     rows += [
@@ -60,6 +62,7 @@ def run(
     starts: int | None = None,
     set_: Settings = (),
     out: Path | None = None,
+    resume: bool = False,
     force: bool = False,
 ) -> int:
     """Solve a ready problem or one of your own, and write results, certificate, figure and report.
@@ -80,9 +83,12 @@ def run(
     set_
         key=value, an argument of the problem's own; may be given several times.
     out
-        Folder of the results; results/NAME when left out.
+        Folder of the results; results/NAME when left out. A scheme's run is written there at
+        intervals, and when it is interrupted.
+    resume
+        Go on with the run in that folder: to its end, or to more `--steps`.
     force
-        Replace results of another problem.
+        Replace results of another problem, and a run that was not finished.
     """
     picked = chosen(problem, set_)
     scheme, steps = scheme or picked.scheme, picked.steps if steps is None else steps
@@ -94,13 +100,25 @@ def run(
         raise ValueError(f"`--starts` needs the accurate designer, got {starts} for {scheme}")
     folder = folder_for(out or Path("results") / picked.folder, picked.name, force)
     plots.new_figure(1, 1)  # a missing extra is told before the work, not after it
+    if accurate and resume:
+        raise ValueError("`--resume` needs a scheme: the accurate designer begins anew")
+    kept = ready_problem.Kept()
+    if not accurate:
+        about = {**picked.as_dict(), "scheme": scheme, "seeds": seeds}
+        kept = run_kept(folder, about, steps, resume=resume, force=force)
     console().print(
         f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps"
         + (" from each start." if accurate else ".")
     )
     with progress() as report:
         outcome = ready_problem.run(
-            picked.instance, scheme, steps=steps, seeds=seeds, starts=starts, report=report
+            picked.instance,
+            scheme,
+            steps=steps,
+            seeds=seeds,
+            starts=starts,
+            report=report,
+            kept=kept,
         )
     return _write_run(folder, picked, outcome)
 
@@ -114,7 +132,7 @@ def _require_counts(counts: dict[str, int | None]) -> None:
 def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> int:
     figure = ready_problem.draw(picked.instance, outcome)
     tables, words = ready_problem.tables(outcome), ready_problem.words(outcome)
-    summary = {**picked.as_dict(), **outcome.summary, "environment": environment()}
+    summary = {**picked.as_dict(), **outcome.summary, "environment": picked.environment()}
     write_npz(folder / "result.npz", outcome.arrays)
     plots.save(figure, folder / "figure.png")
     title = f"{picked.instance.description}: {outcome.summary['scheme']}"
@@ -126,6 +144,8 @@ def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> 
     if outcome.summary["result"] == "successful":
         return 0
     _tell(outcome.summary["result"])
+    if outcome.summary["result"].startswith("interrupted"):
+        _tell("the same command with --resume goes on from there")
     return 1
 
 
@@ -300,9 +320,7 @@ def certify(folder: Path) -> int:
         What `incentax run --out` wrote.
     """
     content, arrays = read_result(folder)
-    picked = chosen(
-        content["name"], tuple(f"{key}={value!r}" for key, value in content["set"].items())
-    )
+    picked = chosen_again(content)
     theta, x = picked.unravel(arrays["theta"]), jnp.asarray(arrays["x"])
     certificate = certify_design(picked.instance.problem, theta, x)
     console().print(str(certificate), highlight=False)
@@ -311,6 +329,39 @@ def certify(folder: Path) -> int:
     if differs:
         _tell(f"the objective is {again:.10g}, and result.json says {reported:.10g}")
     return int(differs)
+
+
+@app.command
+def replay(folder: Path) -> int:
+    """Run again what is in a folder, and compare: bit by bit on the same machine, else closely.
+
+    Parameters
+    ----------
+    folder
+        What `incentax run --out` wrote.
+    """
+    content, arrays = read_result(folder)
+    if content["result"].startswith("interrupted"):
+        raise ValueError(
+            f"`DIR` needs a run that is done, got {folder}, {content['result']}: `incentax run "
+            "--resume` first"
+        )
+    picked = chosen_again(content)
+    with progress() as report:
+        outcome = ready_problem.run(
+            picked.instance,
+            content["scheme"],
+            steps=content["steps"],
+            seeds=content["seeds"],
+            starts=content["starts"],
+            report=report,
+            kept=ready_problem.Kept(every=content["record"]),
+        )
+    rows, fine = compared(arrays, outcome.arrays, content["environment"], picked.environment())
+    show([Table("Replay", ("what", "largest relative difference"), rows)], [])
+    if not fine:
+        _tell(f"the run in {folder} is not reproduced")
+    return int(not fine)
 
 
 @app.command

@@ -1,15 +1,15 @@
 """The folder of a run: what was written there, and by what."""
 
-import importlib.metadata
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from .._files import writable_folder
+from .._checkpoint import cleared
+from .._files import plain, writable_folder, write_json
+from ..experiments import Kept, rows_every
 
 
 def folder_for(path: Path, name: str, force: bool) -> Path:
@@ -49,8 +49,39 @@ def read_result(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return content, kept
 
 
-def environment() -> dict[str, Any]:
-    """Versions and device."""
-    packages = ("incentax", "jax", "jaxlib", "optax", "equinox", "numpy", "scipy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"device": str(jax.devices()[0]), "dtype": "float64", "versions": versions}
+def run_kept(folder: Path, about: dict[str, Any], steps: int, *, resume: bool, force: bool) -> Kept:
+    """Where a run is written while it goes on; `run.json` says what it is.
+
+    `ValueError` where another run is to be resumed, or one that was not finished to be replaced.
+    """
+    path, state = folder / "run.json", folder / "checkpoint"
+    there = json.loads(path.read_text()) if path.is_file() else None
+    if resume and there is not None:
+        wrong = [f"{name} {there.get(name)}" for name, is_now in about.items()
+                 if there.get(name) != plain(is_now)]  # fmt: skip
+        if wrong:
+            raise ValueError(
+                f"`--resume` needs the folder of this run, got {folder}, of one with "
+                f"{', '.join(wrong)}"
+            )
+        every = there["record"]
+    else:
+        if state.is_dir() and not _is_done(folder / "result.json") and not force:
+            raise ValueError(
+                f"`--out` needs a folder without a run that was not finished, got {folder}: "
+                "--resume goes on with it, --force begins anew"
+            )
+        cleared(state, "--out")
+        every = rows_every(steps)
+    write_json(path, {**about, "record": every})
+    return Kept(state, resume, every)
+
+
+def _is_done(path: Path) -> bool:
+    """Whether results are there, and not those of a run that was interrupted."""
+    if not path.is_file():
+        return False
+    try:
+        return not json.loads(path.read_text())["result"].startswith("interrupted")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True

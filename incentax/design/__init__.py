@@ -1,5 +1,6 @@
 """The regulator's problem, the loop of every scheme, and the verb `design`."""
 
+from ._chunks import run_in_chunks as run_in_chunks, watch_at_door as watch_at_door
 from ._constraint import Constraint as Constraint
 from ._design import design as design
 from ._ensemble import ensemble as ensemble, over_devices as over_devices
@@ -23,7 +24,7 @@ from ._problem import (
     Nearest as Nearest,
 )
 from ._record import Record as Record
-from ._run import Run as Run
+from ._run import Run as Run, side_by_side as side_by_side, solutions_of as solutions_of
 from ._scheme import (
     AbstractScheme as AbstractScheme,
     AbstractSchemeState as AbstractSchemeState,

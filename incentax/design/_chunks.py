@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, ExitStack
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +21,7 @@ from .._description import described
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
 from ._looks import Clock
-from ._run import advanced, history_shape, Run, stood_at
+from ._run import advanced, history_shape, Run, solutions_of, stood_at
 from ._solution import DesignFailure
 
 # Steps of a chunk where nothing else is said.
@@ -39,6 +38,7 @@ class Watch(NamedTuple):
     checkpoint: Checkpoint | None
     resume: bool
     chunk: int | None
+    again: str = "the same call with `resume=True`"
 
 
 def watch_at_door(
@@ -74,7 +74,7 @@ def watch_at_door(
 def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool = False) -> Run:
     """The run after `steps` steps in all, or where a callback ended it.
 
-    `lanes`: it is a batch of runs, made under `eqx.filter_vmap`. Whatever ends it (an interrupt, an
+    `lanes`: it is a batch of runs, made by [`side_by_side`][]. Whatever ends it (an interrupt, an
     error, a signal to terminate), what it has reached is written first.
     """
     every = run.record.every
@@ -99,7 +99,7 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                 if store is not None and store.due():
                     run, _ = _saved(store, run)
         except BaseException as error:
-            _save_at_last(store, run, error, owner)
+            _save_at_last(store, run, error, f"{owner}: {{}}; {watch.again} goes on from there")
             raise
         if store is not None and run.count > store.count:
             run, _ = _saved(store, run)
@@ -152,17 +152,14 @@ def _saved(store: Store, run: Run) -> tuple[Run, bool]:
     return run, store.save((run.progress, run.parts[0]), run.count, {"rows": rows})
 
 
-def _save_at_last(store: Store | None, run: Run, error: BaseException, owner: str) -> None:
+def _save_at_last(store: Store | None, run: Run, error: BaseException, words: str) -> None:
     """Before an error goes on: the run is written, and the error says where it is."""
     if store is None or not run.count or not (run.count == store.count or _saved(store, run)[1]):
         return
-    told = (
-        f"{owner}: saved in {store.folder} up to step {run.count}; the same call with "
-        "`resume=True` goes on from there"
-    )
+    told = words.format(f"saved in {store.folder} up to step {run.count}")
     error.add_note(told)
     if isinstance(error, SystemExit):  # of which Python shows nothing
-        sys.stderr.write(told + "\n")
+        (sys.__stderr__ or sys.stderr).write(told + "\n")
 
 
 def _told(run: Run, steps: int, watch: Watch, clock: Clock, lanes: bool) -> bool:
@@ -176,6 +173,7 @@ def _told(run: Run, steps: int, watch: Watch, clock: Clock, lanes: bool) -> bool
         objective=np.asarray(history.objective)[row],
         residual=np.asarray(history.residual)[row],
         at=lambda: (run.theta, run.x),
+        run=run,
         **clock.at(run.count, steps),
     )
     stops = []
@@ -191,8 +189,7 @@ def _failed(callback: Callback, run: Run, error: Exception, lanes: bool) -> Desi
     """What a callback raised, with the answer so far."""
     name = getattr(callback, "__qualname__", type(callback).__qualname__)
     message = f"callback {name} raised {type(error).__name__}: {error} (after step {run.count})"
-    answer = eqx.filter_vmap(Run.solution) if lanes else Run.solution
-    return DesignFailure(message, answer(run, throw=False))
+    return DesignFailure(message, solutions_of(run) if lanes else run.solution(throw=False))
 
 
 def _all_broke_off(run: Run) -> bool:

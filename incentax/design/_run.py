@@ -1,6 +1,7 @@
 """A run of a scheme: one compiled scan of its steps, at once or in parts."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import equinox as eqx
@@ -147,6 +148,22 @@ def stood_at(run: Run, progress: Progress, count: int, parts: tuple[History, ...
     stood = copy.copy(run)
     vars(stood).update(progress=progress, count=count, parts=parts)
     return stood
+
+
+def side_by_side(begin: Callable[[PRNGKeyArray], Run], keys: PRNGKeyArray) -> Run:
+    """A batch of runs of one problem, of which only state and key have lanes."""
+    runs = copy.copy(begin(keys[0]))
+    vars(runs).update(progress=eqx.filter_vmap(lambda key: begin(key).progress)(keys), key=keys)
+    return runs
+
+
+def solutions_of(runs: Run) -> DesignSolution:
+    """What each of a batch of runs has found so far, along a leading axis."""
+
+    def one(progress: Progress, parts: tuple[History, ...]) -> DesignSolution:
+        return stood_at(runs, progress, runs.count, parts).solution(throw=False)
+
+    return eqx.filter_vmap(one)(runs.progress, runs.parts)
 
 
 def history_shape(run: Run, rows: int, *, lanes: bool = False) -> History:

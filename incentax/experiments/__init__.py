@@ -9,6 +9,7 @@
 
 from . import du2025_charging, laws, liu2022_figure1, liu2022_rates, liu2022_table1
 from ._protocol import Experiment as Experiment, Report as Report, Table as Table
+from ._seeds import Kept as Kept, rows_every as rows_every
 
 EXPERIMENTS = {
     "charging": du2025_charging.EXPERIMENT,

@@ -7,7 +7,6 @@ solved anew, and a certificate is made; the best of the seeds is shown.
 import time
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,11 +16,18 @@ from jaxtyping import Array, PyTree
 from .. import plots, traffic
 from .._results import RESULTS
 from .._tree import tree_norm
-from ..design import AbstractScheme, design, DesignProblem, DesignSolution, hypergradient, Run
+from ..design import (
+    AbstractScheme,
+    design,
+    DesignProblem,
+    DesignSolution,
+    hypergradient,
+)
 from ..diagnostics import certify
 from ..equilibrium import solve_equilibrium
 from ..problems import Instance
 from ._protocol import Report, Table
+from ._seeds import begun_from_seeds, Kept, NOT_KEPT, rows_every, run_seeds
 from .network import draw_network, network_figures, network_rows, network_table
 
 ACCURATE = "accurate"
@@ -29,9 +35,6 @@ ACCURATE = "accurate"
 _MUCH = 1e-3
 # Incentives that a table shows.
 _SHOWN = 20
-# Rows of the history, parts that a run is cut into, and steps in a part at most: an interrupt is
-# heard between parts.
-_ROWS, _PARTS, _LONGEST = 200, 20, 250
 
 
 class Outcome(NamedTuple):
@@ -52,7 +55,14 @@ def scheme_named(instance: Instance, name: str) -> AbstractScheme | None:
 
 
 def run(
-    instance: Instance, scheme: str, *, steps: int, seeds: int, starts: int | None, report: Report
+    instance: Instance,
+    scheme: str,
+    *,
+    steps: int,
+    seeds: int,
+    starts: int | None,
+    report: Report,
+    kept: Kept = NOT_KEPT,
 ) -> Outcome:
     """Designs from `seeds` keys side by side, and examines the best of them.
 
@@ -67,7 +77,10 @@ def run(
         found, first, seconds = _accurately(instance, steps, starts)
         histories = jax.tree.map(lambda leaf: leaf[None], found[0].history)
     else:
-        found, histories, first, seconds = _by_scheme(instance, named, steps, seeds, report)
+        every = kept.every or rows_every(steps)
+        kept = kept._replace(every=every)
+        runs = begun_from_seeds(instance, named, seeds, every)
+        found, histories, first, seconds = run_seeds(runs, steps, report, kept)
     report("certificate", 1.0)
     settled = [_settled(problem, one.theta, one.x) for one in found]
     results = [_outcome(one, row, steps, named) for one, row in zip(found, settled)]
@@ -80,6 +93,8 @@ def run(
         "problem": instance.description,
         "scheme": scheme,
         "steps": steps,
+        "starts": starts,
+        "record": None if named is None else kept.every,
         "seeds": len(found),
         "objective": {
             "at_start": before["objective"],
@@ -122,37 +137,6 @@ def _accurately(
     jax.block_until_ready(found.theta)
     seconds = time.perf_counter() - clock
     return [found], seconds, seconds
-
-
-def _by_scheme(
-    instance: Instance, scheme: AbstractScheme, steps: int, seeds: int, report: Report
-) -> tuple[list[DesignSolution], Any, float, float]:
-    """The solutions, their histories (seeds by rows), seconds to the first steps, and in all."""
-    every = max(1, min(steps // _ROWS, _LONGEST))
-    part = every * max(1, min(steps // _PARTS, _LONGEST) // every)
-    clock = time.perf_counter()
-    report("compiling and first steps", 0.0)
-
-    def begun(key: Array) -> Run:
-        problem, start = instance.problem, instance.theta0
-        return Run(problem, start, scheme, x0=instance.x0, key=key, record=every)
-
-    runs = eqx.filter_vmap(begun)(jax.vmap(jax.random.key)(jnp.arange(seeds)))
-    first = 0.0
-    try:
-        while runs.count < steps:
-            length = min(part, steps - runs.count)
-            runs = eqx.filter_vmap(lambda run, length=length: run.advance(length))(runs)
-            jax.block_until_ready(runs.steps)
-            first = first or time.perf_counter() - clock
-            report(f"{runs.count} of {steps} steps", runs.count / steps)
-    except KeyboardInterrupt:  # what there is by now is examined all the same
-        if not runs.parts:
-            raise
-    seconds = time.perf_counter() - clock
-    solutions = eqx.filter_vmap(lambda run: run.solution(throw=False))(runs)
-    each = [jax.tree.map(lambda leaf, row=row: leaf[row], solutions) for row in range(seeds)]
-    return each, solutions.history, first, seconds
 
 
 def _settled(problem: DesignProblem, theta: PyTree, x: Array) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 import incentax as ix
 from incentax import _files
 from incentax.cli import main
+from incentax.cli._replay import compared
 from incentax.experiments import liu2022_figure1, ready_problem
 
 FAST = ["--set", "paths=2", "--steps", "60"]
@@ -63,11 +64,83 @@ def test_run_writes_and_shows_its_evidence(folder, capsys):
         assert list(result["tolls_by_link"].values()) == arrays["theta"].tolist()
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint",
         "figure.png",
         "report.html",
         "result.json",
         "result.npz",
+        "run.json",
     ]
+    assert main(["replay", str(folder)]) == 0
+    assert "bit by bit" in capsys.readouterr().out
+
+
+def test_what_a_replay_finds():
+    here = {"versions": {"jax": "1"}, "python": "3", "dtype": "float64", "device": "cpu",
+            "devices": 1, "machine": "mine"}  # fmt: skip
+    theta = np.array([1.0, 2.0, np.nan])
+    near, far = theta + 1e-9, theta + 1e-3
+    assert compared({"theta": theta}, {"theta": theta}, here, here)[1]
+    assert not compared({"theta": theta}, {"theta": near}, here, here)[1]
+    other = {**here, "machine": "another"}
+    rows, fine = compared({"theta": theta}, {"theta": near}, other, here)
+    assert fine
+    assert ("machine then", "another") in rows
+    assert not compared({"theta": theta}, {"theta": far}, other, here)[1]
+    assert not compared({"theta": theta}, {"theta": np.nan_to_num(theta)}, other, here)[1]
+    assert not compared({"theta": theta}, {"theta": theta[:2]}, other, here)[1]
+
+
+_OWN = """
+import jax.numpy as jnp, optax
+import incentax as ix
+
+game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(2), 4.0))
+problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Box(jnp.zeros(2), 5.0))
+play = ix.DesignAndPlay(optax.adam(0.01), play_step=0.5, feedback=ix.noise.Gaussian(0.1))
+mine = ix.problems.Instance(
+    problem=problem, theta0=jnp.ones(2), x0=jnp.ones(2), description="mine", schemes={"play": play}
+)
+"""
+
+
+@pytest.mark.slow  # a process each
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_goes_on_bit_by_bit(tmp_path, number):
+    (tmp_path / "mine.py").write_text(_OWN)
+
+    def command(name, *options):
+        arguments = ["run", f"{tmp_path / 'mine.py'}:mine", "--steps", "20000", *options]
+        return [sys.executable, "-m", "incentax", *arguments, "--out", tmp_path / name]
+
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    how = {"capture_output": True, "text": True, "env": environment}
+    whole = subprocess.run(command("whole"), check=True, **how)
+    assert "Wrote result.json" in whole.stdout
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment["FORCE_COLOR"] = "1"  # a bar that moves
+    with subprocess.Popen(command("ended"), env=environment, **pipes) as process:
+        shown = b""
+        while b"of 20000 steps" not in shown:
+            shown += os.read(process.stdout.fileno(), 1000)
+            assert process.poll() is None
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1].decode()
+    del environment["FORCE_COLOR"]
+    assert process.returncode in ((1,) if number == signal.SIGINT else (143,)), told
+    assert "--resume goes on from there" in told
+    again = subprocess.run(command("ended"), check=False, **how)
+    assert again.returncode == 2
+    assert "--resume goes on with it, --force begins anew" in again.stderr
+    subprocess.run(command("ended", "--resume"), check=True, **how)
+    with (
+        np.load(tmp_path / "whole" / "result.npz") as one,
+        np.load(tmp_path / "ended" / "result.npz") as other,
+    ):
+        for name in one:
+            np.testing.assert_array_equal(other[name], one[name])
+    other = subprocess.run(command("ended", "--resume", "--seeds", "3"), check=False, **how)
+    assert "of one with seeds 1" in other.stderr
 
 
 def test_tolls_of_a_network_from_files(folder, tmp_path, capsys):

@@ -288,7 +288,7 @@ def test_a_callback_that_raises_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_write_and_say_how_to_go_on(tmp_path, number, capsys):
+def test_signals_write_and_say_how_to_go_on(tmp_path, number, capfd):
     def end(step, info):
         if step == 200:
             os.kill(os.getpid(), number)
@@ -300,7 +300,7 @@ def test_signals_write_and_say_how_to_go_on(tmp_path, number, capsys):
     assert "`resume=True` goes on" in ended.value.__notes__[0]
     if number == signal.SIGTERM:
         assert ended.value.code == 143
-        assert "`resume=True` goes on" in capsys.readouterr().err
+        assert "`resume=True` goes on" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     same(go(checkpoint=tmp_path, resume=True), go())
 
