@@ -220,6 +220,11 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _as_plain(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        raise ValueError(
+            "`checkpoint=...` needs a run that lies in one process, got an array of shape "
+            f"{leaf.shape} over several: share the lanes of an `ensemble` among processes instead"
+        )
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

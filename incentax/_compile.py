@@ -59,6 +59,11 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
     return call
 
 
+def is_preparing() -> bool:
+    """Whether answers are not asked for: nothing is to be told or written of them."""
+    return _PREPARING.get()
+
+
 def shape_of(verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """What a compiled function would return, as shapes and dtypes: traced, and not compiled."""
     token = _TRACING.set(True)

@@ -3,13 +3,20 @@
 import dataclasses
 import functools
 import hashlib
+import sysconfig
 import types
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Where code is that versions tell apart, and no user's own.
+_INSTALLED = (
+    str(Path(__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
 # Arrays of up to so many entries are shown, others by their fingerprint.
 _SHOWN = 4
 
@@ -70,15 +77,34 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = [field.name for field in dataclasses.fields(thing)]
         return [(f".{field}", getattr(thing, field, None)) for field in fields]
-    if hasattr(thing, "__wrapped__"):  # jitted, or decorated
-        return [("", getattr(thing, "__wrapped__"))]  # noqa: B009
     if isinstance(thing, types.FunctionType):
-        names, cells = thing.__code__.co_freevars, thing.__closure__ or ()
-        captured = [(f".{one}", _content(cell)) for one, cell in zip(names, cells)]
-        return captured + [(f".{k}", value) for k, value in enumerate(thing.__defaults__ or ())]
-    opaque = isinstance(thing, type | types.ModuleType | jax.Array | np.ndarray)
-    own = {} if opaque else getattr(thing, "__dict__", {})
+        return _used_by(thing)
+    if hasattr(thing, "__wrapped__"):  # jitted
+        return [("", getattr(thing, "__wrapped__"))]  # noqa: B009
+    if isinstance(thing, type | types.ModuleType | jax.Array | np.ndarray):
+        return []
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    own = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
+    own |= getattr(thing, "__dict__", {})
     return [(f".{name}", inner) for name, inner in own.items()]
+
+
+def _used_by(function: types.FunctionType) -> list[tuple[str, Any]]:
+    """What a function has captured, its defaults, and the global values that a user's own uses."""
+    code, cells = function.__code__, function.__closure__ or ()
+    used = [(f".{name}", _content(cell)) for name, cell in zip(code.co_freevars, cells)]
+    used += [(f".{k}", value) for k, value in enumerate(function.__defaults__ or ())]
+    used += [(f".{name}", value) for name, value in (function.__kwdefaults__ or {}).items()]
+    if not code.co_filename.startswith(_INSTALLED):
+        names = [name for name in _names_in(code) if name in function.__globals__]
+        used += [(f".{name}", function.__globals__[name]) for name in names]
+    return used
+
+
+def _names_in(code: types.CodeType) -> list[str]:
+    inner = [one for one in code.co_consts if isinstance(one, types.CodeType)]
+    names = [*code.co_names, *(name for one in inner for name in _names_in(one))]
+    return list(dict.fromkeys(names))
 
 
 def _content(cell: types.CellType) -> Any:

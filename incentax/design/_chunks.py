@@ -17,6 +17,7 @@ import numpy as np
 
 from .._checkpoint import as_checkpoint, Checkpoint, opened, Store
 from .._checks import is_inside, require_count
+from .._compile import is_preparing
 from .._description import described
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
@@ -79,6 +80,8 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
     """
     every = run.record.every
     rows = -(-(watch.chunk or _CHUNK) // every)
+    if is_preparing():
+        return advanced(run, min(steps, rows * every), rows, lanes=lanes)
     with ExitStack() as stack:
         store = None
         if watch.checkpoint is not None:

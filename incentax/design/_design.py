@@ -9,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checkpoint import Checkpoint
 from .._checks import require_count
+from .._compile import is_preparing
 from .._results import RESULTS
 from ..callbacks import Callback
 from ._chunks import run_in_chunks, watch_at_door
@@ -108,7 +109,7 @@ def design(
                 "accurate designer begins anew, from `theta0`"
             )
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
-        with looking([] if watch is None else watch.callbacks):
+        with looking([] if watch is None or is_preparing() else watch.callbacks):
             solution = _told(_accurately(task))
         return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:

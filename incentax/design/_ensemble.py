@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._checkpoint import as_checkpoint, Checkpoint, opened
 from .._checks import is_inside, require_count, require_rows, warn
-from .._compile import compiled, shape_of
+from .._compile import compiled, is_preparing, shape_of
 from .._description import described
 from .._tree import as_pytree_function
 from ._design import design
@@ -100,8 +100,8 @@ def ensemble(
         mesh = Mesh(mesh.devices, mesh.axis_names)
         program = partial(_spread, one, mesh=mesh)
     blocks = _Blocks(program, inputs, count, size, mesh)
-    if checkpoint is None:
-        done = blocks.run((), report)
+    if checkpoint is None or is_preparing():
+        done = blocks.run((), None if is_preparing() else report)
     else:
         what = described(run=one, inputs=inputs, block=size)
         folder = _own_share(checkpoint)

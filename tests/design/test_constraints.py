@@ -61,6 +61,7 @@ def test_what_cannot_be_met_is_told_with_the_least_violation():
     assert failure.value.solution.violation < 1
 
 
+@pytest.mark.slow
 def test_bounds_are_arrays_of_a_compiled_program():
     def designed(level):
         found = ix.design(_floor(level), jnp.zeros(1), throw=False, starts=2)
@@ -294,6 +295,7 @@ def test_schemes_keep_constraints(scheme):
     assert jnp.array_equal(run.theta, solution.theta)
 
 
+@pytest.mark.slow
 def test_a_cap_on_output_under_a_tax_on_emissions_by_design_and_play():
     instance = ix.problems.emission_tax(n=20)
     free = ix.design(instance.problem, instance.theta0, x0=instance.x0)
@@ -370,6 +372,7 @@ def _capped(cap, start, aim=5.0, **bounds):
     return problem, ix.design(problem, jnp.full(jnp.shape(aim) or (1,), start))
 
 
+@pytest.mark.slow
 def test_a_steep_constraint_is_kept_wherever_the_start_lies():
     """exp(theta) <= 1: at 5 it changes by 150 a unit, at its bound by 1."""
     for start in (0.0, 5.0):
@@ -379,7 +382,9 @@ def test_a_steep_constraint_is_kept_wherever_the_start_lies():
     assert "violated by 1.9e+01" in ix.certify(problem, jnp.array([3.0])).verdict
 
 
-@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(
+    "unit", [1e-6, *(pytest.param(unit, marks=pytest.mark.slow) for unit in (1.0, 1e6))]
+)
 def test_neither_units_nor_infinite_rows_matter(unit):
     aim = jnp.full(2, 5.0)
     level = unit * jnp.array([1.0, jnp.inf])
@@ -415,6 +420,7 @@ def test_by_steps_in_other_units_and_from_a_flat_start(size):
     assert abs(flat.objective - solution.objective) < 1e-7 * size
 
 
+@pytest.mark.slow
 def test_prices_in_a_program_have_the_right_signs():
     """A cap of 1 and a floor just below it: the cap alone bears."""
 

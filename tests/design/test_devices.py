@@ -75,6 +75,7 @@ _ROADS = """
 """
 
 
+@pytest.mark.slow  # programs over eight devices
 def test_pairs_over_eight_devices_with_one_all_reduce_a_step_of_play():
     run(
         textwrap.dedent(_ROADS)
@@ -132,6 +133,7 @@ def test_lanes_and_pairs_together():
     )
 
 
+@pytest.mark.slow  # a process, and its start
 def test_what_cannot_be_shared_out_is_refused():
     run(
         textwrap.dedent(_ROADS)

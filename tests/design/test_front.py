@@ -37,6 +37,7 @@ def test_a_front_has_its_closed_form_and_its_slope():
     assert "5 of 5" in str(front)
 
 
+@pytest.mark.slow
 def test_levels_that_cannot_be_met_are_told():
     cap = ix.Constraint(lambda tax, x: tax.sum(), upper=1.5, name="cap")
     problem = _problem(constraints=[cap])

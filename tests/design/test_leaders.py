@@ -46,6 +46,7 @@ def test_leaders_at_their_bounds():
     np.testing.assert_allclose(found.theta["b"], [0.9], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_leaders_who_chase_one_another_are_told_with_their_regret():
     """One wants the same as the other, who wants the opposite: no equilibrium in the box."""
     game = ix.Game(lambda theta, x: x - jnp.concatenate([theta["a"], theta["b"]]), ix.Reals((2,)))
@@ -115,6 +116,7 @@ def test_wrong_arguments_are_told():
         ix.design_leaders(aiming(), START, share=1.5)
 
 
+@pytest.mark.slow
 def test_who_would_gain_from_elsewhere_goes_there():
     """One leader starts at a maximum of its objective: the regret pass leads away from it."""
     game = ix.Game(lambda theta, x: x - jnp.concatenate([theta["a"], theta["b"]]), ix.Reals((2,)))

@@ -337,6 +337,19 @@ def test_what_breaks_off_is_told_as_without_chunks(tmp_path):
     assert len(steps) == 1 + int(failed.value.solution.steps) // 10  # not a chunk more
 
 
+def test_preparing_a_run_tells_and_writes_nothing(tmp_path, compilations):
+    seen = []
+    how = {"callbacks": [lambda step, info: seen.append(step)], "checkpoint": tmp_path}
+    jax.clear_caches()
+    ix.prepare(go, **how)
+    assert not seen
+    assert not list(tmp_path.iterdir())
+    del compilations[:]
+    same(go(**how), go())
+    assert seen == [100, 200, 300]
+    assert len([name for name in compilations if "advance" in name]) == 1  # of `go()`, one scan
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"`design\(resume=True\)` needs the `checkpoint`"):
         go(resume=True)

@@ -41,7 +41,13 @@ _GAMES = {
 }
 
 
-@pytest.mark.parametrize("name", _GAMES)
+_QUICK = ("box", "logit")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in _GAMES],
+)
 def test_multipliers_balance_the_operator_and_have_derivatives(name):
     game, data, borne = _GAMES[name]
     data = jnp.asarray(data)
