@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from ._files import writable_folder, write_whole
 _FORMAT = "incentax checkpoint 1"
 # Environment that must be the same for a run to go on bit by bit.
 _SAME = ("versions", "dtype", "device")
+_TERMINATED = 128 + signal.SIGTERM
 
 
 class Checkpoint:
@@ -74,6 +77,7 @@ class Store:
         self.folder, self.seconds = checkpoint.folder, checkpoint.seconds
         self.owner, self.what = owner, what
         self.count, self.written, self.failed = 0, time.monotonic(), False
+        self.environment = environment()
 
     def files(self) -> list[Path]:
         """The latest first."""
@@ -87,7 +91,7 @@ class Store:
         """Whether `tree` could be written: a full disk ends no run, and is told once."""
         payload = io.BytesIO()
         eqx.tree_serialise_leaves(payload, jax.tree.map(_as_plain, tree))
-        about = {"count": count, **about, "environment": environment(), "of": self.what}
+        about = {"count": count, **about, "environment": self.environment, "of": self.what}
         header = json.dumps(about).encode() + b"\n" + payload.getvalue()
         text = f"{_FORMAT} {hashlib.sha256(header).hexdigest()}\n".encode() + header
         path, before = self.folder / f"run-{count:012d}.ckpt", self.files()
@@ -117,6 +121,8 @@ class Store:
                 continue
             self._refuse_another(saved.about)
             self.count = saved.about["count"]
+            for damaged in files[: files.index(path)]:
+                damaged.unlink()
             return saved
         if files:
             raise ValueError(
@@ -126,12 +132,10 @@ class Store:
         return None
 
     def _refuse_another(self, about: dict[str, Any]) -> None:
-        here = environment()
-        told = [
-            f"{name} was {about['environment'][name]} and is {here[name]}"
-            for name in _SAME
-            if about["environment"][name] != here[name]
-        ] + differences(about["of"], self.what)
+        then, now = ({name: one[name] for name in _SAME}
+                     for one in (about["environment"], self.environment))  # fmt: skip
+        told = differences(_flat(then), _flat(now))
+        told += differences(about["of"], self.what)
         if told:
             more = f", and {len(told) - 4} more" if len(told) > 4 else ""
             raise ValueError(
@@ -146,11 +150,11 @@ class Saved:
     def __init__(self, about: dict[str, Any], payload: bytes):
         self.about, self.payload = about, payload
 
-    def restored(self, like: PyTree) -> PyTree:
-        """`like` may hold shapes in place of arrays."""
+    def restored(self, like: PyTree, *, on_host: bool = False) -> PyTree:
+        """`like` may hold shapes in place of arrays; `on_host`: as numpy arrays."""
         plain = jax.tree.map(_plain_shape, like)
         leaves = eqx.tree_deserialise_leaves(io.BytesIO(self.payload), plain)
-        return jax.tree.map(_as_before, leaves, like)
+        return leaves if on_host else jax.tree.map(_as_before, leaves, like)
 
 
 @contextmanager
@@ -162,7 +166,7 @@ def opened(
     `ValueError` while another process uses it, or where it holds a run that is not to be resumed.
     """
     writable_folder(checkpoint.folder, f"{owner}(checkpoint=...)")
-    with _locked(checkpoint.folder, owner):
+    with _locked(checkpoint.folder, f"{owner}(checkpoint=...)"):
         for left in checkpoint.folder.glob("tmp*.ckpt"):  # by a process that was killed
             left.unlink(missing_ok=True)
         store = Store(checkpoint, owner, what)
@@ -186,17 +190,30 @@ def cleared(folder: Path, owner: str) -> None:
 @contextmanager
 def _locked(folder: Path, owner: str) -> Iterator[None]:
     """The system gives the lock back when the process ends, however it does."""
-    import fcntl  # noqa: PLC0415 (not on Windows)
-
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # on Windows there is no lock
+        yield
+        return
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError(
-                f"`{owner}(checkpoint=...)` needs a folder of its own, got {folder}, which another "
-                "run uses now"
+                f"`{owner}` needs a folder of its own, got {folder}, which another run uses now"
             ) from None
+        except OSError as error:  # of file systems that know no locks
+            warn(f"`{owner}`: {folder} cannot be locked: see that one run uses it ({error})")
         yield
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, str]:
+    """A dictionary of dictionaries, as lines."""
+    flat = {}
+    for name, one in tree.items():
+        parts = one.items() if isinstance(one, dict) else [(None, one)]
+        flat |= {name if part is None else f"{name} of {part}": str(value) for part, value in parts}
+    return flat
 
 
 def _write_through(path: Path, content: bytes) -> None:
@@ -209,6 +226,10 @@ def _write_through(path: Path, content: bytes) -> None:
 
 def _read(path: Path) -> Saved | None:
     first, _, rest = path.read_bytes().partition(b"\n")
+    if not first.startswith(_FORMAT.encode()) and first.startswith(b"incentax checkpoint"):
+        raise ValueError(
+            f"`checkpoint=...` needs files of this version, got {path}, {first[:40].decode()!r}"
+        )
     if first.decode(errors="replace") != f"{_FORMAT} {hashlib.sha256(rest).hexdigest()}":
         return None
     header, _, payload = rest.partition(b"\n")
@@ -225,18 +246,44 @@ def _as_plain(leaf: Any) -> np.ndarray:
             "`checkpoint=...` needs a run that lies in one process, got an array of shape "
             f"{leaf.shape} over several: share the lanes of an `ensemble` among processes instead"
         )
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    plain = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return plain.view(_bits(plain.dtype))
 
 
 def _plain_shape(leaf: Any) -> np.ndarray:
     shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return np.empty(shape.shape, shape.dtype)
+    return np.empty(shape.shape, _bits(np.dtype(shape.dtype)))
+
+
+def _bits(dtype: np.dtype) -> np.dtype:
+    """Of numbers that numpy's files do not know, such as bfloat16: whole ones of their length."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def _as_before(saved: np.ndarray, like: Any) -> Any:
     if _is_key(like):
         return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(like))
+    saved = saved.view(np.dtype(like.dtype))
     sharding = getattr(like, "sharding", None)
     spread = isinstance(sharding, jax.sharding.NamedSharding)
     # A place that was not asked for before is not asked for now: programs are told apart by it.
     return jax.device_put(saved, sharding if spread else None)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it the signal to terminate, which clusters send, raises `SystemExit`."""
+    own = threading.current_thread() is threading.main_thread()
+    if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        del number, frame
+        raise SystemExit(_TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,5 @@
 """What tells one computation from another, in words that a file can hold."""
 
-import dataclasses
 import functools
 import hashlib
 import sysconfig
@@ -17,13 +16,16 @@ _INSTALLED = (
     str(Path(__file__).parent),
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
 )
+# Modules whose objects are what they look like.
+_PLAIN = ("builtins", "fractions", "decimal", "pathlib", "datetime")
 # Arrays of up to so many entries are shown, others by their fingerprint.
 _SHOWN = 4
 
 
 def described(**things: Any) -> dict[str, str]:
     """A line for every part of `things`: arrays by dtype, shape and content, functions by their
-    code and by what they have captured. Two descriptions differ where the things do."""
+    code and what they have captured; a user's own by the global values that they use too, and by
+    the methods of their classes. What they read from elsewhere is not seen."""
     lines: dict[str, str] = {}
     met: dict[int, tuple[str, Any]] = {}
     for name, thing in things.items():
@@ -66,7 +68,7 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
     if isinstance(thing, types.MethodType):
         return [("", thing.__func__), (".self", thing.__self__)]
     if isinstance(thing, dict):
-        return [(f"[{key}]", inner) for key, inner in thing.items()]
+        return [(f"[{key!r}]", inner) for key, inner in thing.items()]
     if isinstance(thing, tuple) and hasattr(thing, "_fields"):  # a named one
         fields: Any = thing
         return [(f".{field}", getattr(thing, field)) for field in fields._fields]
@@ -74,19 +76,27 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
         thing = sorted(thing, key=repr)
     if isinstance(thing, list | tuple):
         return [(f"[{k}]", inner) for k, inner in enumerate(thing)]
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = [field.name for field in dataclasses.fields(thing)]
-        return [(f".{field}", getattr(thing, field, None)) for field in fields]
     if isinstance(thing, types.FunctionType):
         return _used_by(thing)
     if hasattr(thing, "__wrapped__"):  # jitted
         return [("", getattr(thing, "__wrapped__"))]  # noqa: B009
     if isinstance(thing, type | types.ModuleType | jax.Array | np.ndarray):
         return []
+    methods = [
+        (f".{name}", value)
+        for kind in reversed(type(thing).__mro__)
+        for name, value in vars(kind).items()
+        if isinstance(value, types.FunctionType) and not _is_installed(value.__code__)
+    ]
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     own = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
     own |= getattr(thing, "__dict__", {})
-    return [(f".{name}", inner) for name, inner in own.items()]
+    return methods + [(f".{name}", inner) for name, inner in own.items()]
+
+
+def _is_installed(code: types.CodeType) -> bool:
+    """Code that versions tell apart, and no user's own; what modules make for themselves too."""
+    return code.co_filename.startswith((*_INSTALLED, "<equinox", "<frozen"))
 
 
 def _used_by(function: types.FunctionType) -> list[tuple[str, Any]]:
@@ -95,7 +105,7 @@ def _used_by(function: types.FunctionType) -> list[tuple[str, Any]]:
     used = [(f".{name}", _content(cell)) for name, cell in zip(code.co_freevars, cells)]
     used += [(f".{k}", value) for k, value in enumerate(function.__defaults__ or ())]
     used += [(f".{name}", value) for name, value in (function.__kwdefaults__ or {}).items()]
-    if not code.co_filename.startswith(_INSTALLED):
+    if not _is_installed(code):
         names = [name for name in _names_in(code) if name in function.__globals__]
         used += [(f".{name}", function.__globals__[name]) for name in names]
     return used
@@ -117,7 +127,7 @@ def _content(cell: types.CellType) -> Any:
 def _own(thing: Any) -> str:
     """What is to be said of a thing itself, not of its parts."""
     if isinstance(thing, jax.Array) and jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
-        return f"key {_shown(np.asarray(jax.random.key_data(thing)))}"
+        return f"{jax.random.key_impl(thing)} key {_shown(np.asarray(jax.random.key_data(thing)))}"
     if isinstance(thing, jax.Array | np.ndarray | np.generic):
         return _shown(np.asarray(thing))
     if thing is None or isinstance(thing, bool | int | float | complex | str | bytes | np.dtype):
@@ -126,8 +136,12 @@ def _own(thing: Any) -> str:
         return f"{thing.__module__}.{thing.__qualname__} {_fingerprint(_code(thing.__code__))}"
     if isinstance(thing, type) or (callable(thing) and hasattr(thing, "__qualname__")):
         return f"{getattr(thing, '__module__', '')}.{thing.__qualname__}"
-    if isinstance(thing, tuple | list | dict | set | frozenset) or hasattr(thing, "__wrapped__"):
+    if isinstance(thing, types.ModuleType):
+        return thing.__name__
+    if hasattr(thing, "__wrapped__"):
         return ""
+    if type(thing).__module__ in _PLAIN and not isinstance(thing, dict | list | tuple | set):
+        return repr(thing)
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 

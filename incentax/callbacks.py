@@ -7,6 +7,7 @@ a run whose callback returns something true ends there. Any function will do; wh
 
 import csv
 import importlib
+import io
 import math
 import os
 import sys
@@ -16,6 +17,8 @@ from typing import Any, TextIO
 
 import numpy as np
 from jaxtyping import Array, PyTree
+
+from ._files import write_text
 
 Callback = Callable[[int, "Info"], Any]
 
@@ -145,8 +148,13 @@ class CsvLog:
             with open(self.path, newline="") as file:
                 rows = [row for row in csv.reader(file) if row and row[0].isdigit()]
             kept = [row for row in rows if int(row[0]) < step and len(row) == len(self.columns)]
-        with open(self.path, "w", newline="") as file:
-            csv.writer(file).writerows([self.columns, *kept])
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([self.columns, *kept])
+        write_text(self.path, text.getvalue())
+
+    def close(self) -> None:
+        """The next run begins a log of its own."""
+        self._begun = False
 
 
 class StopWhen:
@@ -199,6 +207,10 @@ class StopWhen:
             near.append(bool(np.all(moved <= self.change * np.abs(info.objective))))
         return bool(near) and all(near)
 
+    def close(self) -> None:
+        """The next run is another one."""
+        self._last = None
+
 
 class TensorBoard:
     """Objective, residual and steps a second as scalars of TensorBoard.
@@ -226,6 +238,10 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
+    def close(self) -> None:
+        """Ends the file of events."""
+        self._writer.close()
+
 
 class WeightsAndBiases:
     """Objective, residual and steps a second as a run of Weights & Biases.
@@ -249,6 +265,10 @@ class WeightsAndBiases:
     def __call__(self, step: int, info: Info) -> None:
         """Logs a row."""
         self._run.log(_scalars(info), step=step)
+
+    def close(self) -> None:
+        """Ends the run there too."""
+        self._run.finish()
 
 
 def _extra(module: str, owner: str, extra: str) -> Any:

@@ -38,6 +38,17 @@ class Called(eqx.Module):
         return self.rate * x
 
 
+class Again(eqx.Module):
+    rate: jax.Array
+    kind: str = eqx.field(static=True, default="a")
+
+    def __call__(self, x):
+        return self.rate * x + 1
+
+
+Again.__qualname__ = Again.__name__ = "Called"
+
+
 def twice(function):
     @functools.wraps(function)
     def both(x):
@@ -71,6 +82,12 @@ def twice(function):
         (twice(captures(1.0)), captures(1.0)),
         (ix.Box(0.0, 1.0), ix.Box(0.0, 2.0)),
         ([1, 1], [1]),
+        ([1, 1], (1, 1)),
+        ({1: 2}, {"1": 2}),
+        (range(3), range(4)),
+        (Called(jnp.ones(2)), Again(jnp.ones(2))),
+        (np, jnp),
+        (jax.random.key(0), jax.random.key(0, impl="rbg")),
     ],
 )
 def test_what_differs_is_told(one, other):

@@ -102,7 +102,7 @@ def run(
     plots.new_figure(1, 1)  # a missing extra is told before the work, not after it
     if accurate and resume:
         raise ValueError("`--resume` needs a scheme: the accurate designer begins anew")
-    kept = ready_problem.Kept()
+    kept = None
     if not accurate:
         about = {**picked.as_dict(), "scheme": scheme, "seeds": seeds}
         kept = run_kept(folder, about, steps, resume=resume, force=force)
@@ -341,6 +341,11 @@ def replay(folder: Path) -> int:
         What `incentax run --out` wrote.
     """
     content, arrays = read_result(folder)
+    if "record" not in content:
+        raise ValueError(
+            f"`DIR` needs a folder of this version of `incentax run`, got {folder}, of "
+            f"{content.get('environment', {}).get('versions', {}).get('incentax', 'another one')}"
+        )
     if content["result"].startswith("interrupted"):
         raise ValueError(
             f"`DIR` needs a run that is done, got {folder}, {content['result']}: `incentax run "

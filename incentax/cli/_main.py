@@ -84,7 +84,7 @@ def _answer_interrupts() -> None:
         while os.read(reader, 1)[0] != signal.SIGINT:
             pass
         if not heard.wait(_PATIENCE):
-            os.write(2, b"incentax: interrupted within a compiled program; nothing was written\n")
+            os.write(2, b"incentax: interrupted in a compiled program; nothing more was written\n")
             os._exit(_INTERRUPTED)
 
     reader, writer = os.pipe()

@@ -34,7 +34,7 @@ def compared(
         close = not holes and off <= _CLOSE.get(str(before.dtype), 0.0)
         fine &= same or (bool(changed) and close)
         rows.append((name, "none, bit by bit" if same else f"{off:.1e}"))
-    for name in changed:
+    for name in [*changed, *(["git"] if then.get("git") != now["git"] else [])]:
         rows.append((f"{name} then", str(then.get(name))))
         rows.append((f"{name} now", str(now[name])))
     return rows, fine

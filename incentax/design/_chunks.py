@@ -4,24 +4,23 @@ A chunk is one compiled scan; nothing of this is inside of it, so a run takes th
 would take at once, and all chunks share one compilation.
 """
 
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from .._checkpoint import as_checkpoint, Checkpoint, opened, Store
+from .._checkpoint import as_checkpoint, Checkpoint, opened, Store, terminable
 from .._checks import is_inside, require_count
 from .._compile import is_preparing
 from .._description import described
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
-from ._looks import Clock
+from ._looks import Clock, close_all
 from ._run import advanced, history_shape, Run, solutions_of, stood_at
 from ._solution import DesignFailure
 
@@ -29,7 +28,6 @@ from ._solution import DesignFailure
 _CHUNK = 100
 # Parts of the history before they become one.
 _PARTS = 256
-_TERMINATED = 128 + signal.SIGTERM
 
 
 class Watch(NamedTuple):
@@ -52,6 +50,8 @@ def watch_at_door(
     owner: str = "design",
 ) -> Watch | None:
     """The watch that these arguments ask for, if any."""
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"`{owner}(callbacks=...)` needs a list of functions, got {callbacks!r}")
     for index, callback in enumerate(callbacks):
         if not callable(callback):
             raise TypeError(
@@ -59,6 +59,11 @@ def watch_at_door(
                 f"index {index}"
             )
     checkpoint = as_checkpoint(owner, checkpoint, resume)
+    if checkpoint is not None and jax.process_count() > 1:
+        raise ValueError(
+            f"`{owner}(checkpoint=...)` needs one process, got {jax.process_count()}: `ensemble` "
+            "shares lanes among several, and keeps each one's own"
+        )
     if chunk is not None:
         chunk = require_count(owner, "chunk", chunk)
     if not progress and not callbacks and checkpoint is None and chunk is None:
@@ -79,23 +84,32 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
     error, a signal to terminate), what it has reached is written first.
     """
     every = run.record.every
-    rows = -(-(watch.chunk or _CHUNK) // every)
+    rows = -(-min(watch.chunk or _CHUNK, steps) // every)
     if is_preparing():
         return advanced(run, min(steps, rows * every), rows, lanes=lanes)
     with ExitStack() as stack:
         store = None
         if watch.checkpoint is not None:
-            what = _what(run, rows)
+            what = _what(run)
             store = stack.enter_context(opened(watch.checkpoint, owner, what, resume=watch.resume))
             run = _restored(store, run, rows, lanes)
-            stack.enter_context(_terminable())
-        stack.callback(_close, watch.callbacks)
+            if run.count > steps:
+                raise ValueError(
+                    f"`{owner}(resume=True)` needs at least the steps that are done, "
+                    f"{run.count} in {store.folder}, got steps={steps}"
+                )
+            stack.enter_context(terminable())
+        stack.callback(close_all, watch.callbacks)
         clock, stopped = Clock(run.count), False
         try:
             while run.count < steps and not stopped and not _all_broke_off(run):
                 length = min(rows * every, steps - run.count)
-                run = advanced(run, length, rows, lanes=lanes)
-                jax.block_until_ready(run.progress)
+                if store is not None and length % every:
+                    # It ends within a row of the history, from where nothing can go on.
+                    run, _ = _saved(store, run)
+                ahead = advanced(run, length, rows, lanes=lanes)
+                jax.block_until_ready(ahead.progress)
+                run = ahead
                 stopped = _told(run, steps, watch, clock, lanes)
                 if len(run.parts) >= _PARTS:
                     run = _joined(run)
@@ -104,12 +118,12 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
         except BaseException as error:
             _save_at_last(store, run, error, f"{owner}: {{}}; {watch.again} goes on from there")
             raise
-        if store is not None and run.count > store.count:
+        if store is not None:
             run, _ = _saved(store, run)
     return _joined(run)
 
 
-def _what(run: Run, rows: int) -> dict[str, str]:
+def _what(run: Run) -> dict[str, str]:
     """What a checkpoint is of: the problem, the scheme, the start, and how it is recorded."""
     return described(
         problem=run.problem,
@@ -117,7 +131,6 @@ def _what(run: Run, rows: int) -> dict[str, str]:
         start=run.progress,
         key=run.key,
         record=run.record,
-        chunk=rows * run.record.every,
     )
 
 
@@ -144,12 +157,20 @@ def _joined(run: Run) -> Run:
     if len(run.parts) <= 1:
         return run
     axis = jnp.ndim(run.progress.steps)
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *run.parts)
+    joined = jax.tree.map(lambda *parts: _concatenated(parts, axis), *run.parts)
     return stood_at(run, run.progress, run.count, (jax.device_put(joined),))
 
 
+def _concatenated(parts: tuple[Array, ...], axis: int) -> Any:
+    keys = jnp.issubdtype(parts[0].dtype, jax.dtypes.prng_key)
+    return jnp.concatenate(parts, axis) if keys else np.concatenate(parts, axis)
+
+
 def _saved(store: Store, run: Run) -> tuple[Run, bool]:
-    """The run, joined, and whether it could be written."""
+    """The run, joined, and whether it is in the store or could be written; not where it stands
+    within a row of the history, for it could not go on as if never stopped."""
+    if run.count % run.record.every or run.count == store.count or not run.parts:
+        return run, run.count == store.count
     run = _joined(run)
     rows = run.parts[0].step.shape[-1]
     return run, store.save((run.progress, run.parts[0]), run.count, {"rows": rows})
@@ -157,9 +178,15 @@ def _saved(store: Store, run: Run) -> tuple[Run, bool]:
 
 def _save_at_last(store: Store | None, run: Run, error: BaseException, words: str) -> None:
     """Before an error goes on: the run is written, and the error says where it is."""
-    if store is None or not run.count or not (run.count == store.count or _saved(store, run)[1]):
+    if store is None or not run.count:
         return
-    told = words.format(f"saved in {store.folder} up to step {run.count}")
+    try:
+        _saved(store, run)
+    except Exception as another:  # the first one is what is told
+        error.add_note(f"not written: {another}")
+    if not store.count:
+        return
+    told = words.format(f"saved in {store.folder} up to step {store.count}")
     error.add_note(told)
     if isinstance(error, SystemExit):  # of which Python shows nothing
         (sys.__stderr__ or sys.stderr).write(told + "\n")
@@ -197,31 +224,3 @@ def _failed(callback: Callback, run: Run, error: Exception, lanes: bool) -> Desi
 
 def _all_broke_off(run: Run) -> bool:
     return bool(np.all(np.asarray(run.progress.result != RESULTS.successful)))
-
-
-def _close(callbacks: tuple[Callback, ...]) -> None:
-    for callback in callbacks:
-        getattr(callback, "close", _nothing)()
-
-
-def _nothing() -> None:
-    """Closes nothing."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Within it the signal to terminate, which clusters send, raises `SystemExit`."""
-    own = threading.current_thread() is threading.main_thread()
-    if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, frame: Any) -> None:
-        del number, frame
-        raise SystemExit(_TERMINATED)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -103,6 +103,8 @@ def design(
     if scheme is None:
         if record is not None:
             raise ValueError(f"`design(record=...)` needs a scheme, got {record!r} without one")
+        if chunk is not None:
+            raise ValueError(f"`design(chunk=...)` needs a scheme, got {chunk} without one")
         if checkpoint is not None:
             raise ValueError(
                 f"`design(checkpoint=...)` needs a scheme, got {checkpoint!r} without one: the "

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checkpoint import as_checkpoint, Checkpoint, opened
+from .._checkpoint import as_checkpoint, Checkpoint, opened, Store, terminable
 from .._checks import is_inside, require_count, require_rows, warn
 from .._compile import compiled, is_preparing, shape_of
 from .._description import described
@@ -96,8 +97,7 @@ def ensemble(
     if mesh is None:
         program = partial(_side_by_side, one)
     else:
-        # Shardings that the compiler works out for itself, whatever the mesh was made for.
-        mesh = Mesh(mesh.devices, mesh.axis_names)
+        mesh = automatic(mesh)
         program = partial(_spread, one, mesh=mesh)
     blocks = _Blocks(program, inputs, count, size, mesh)
     if checkpoint is None or is_preparing():
@@ -105,8 +105,8 @@ def ensemble(
     else:
         what = described(run=one, inputs=inputs, block=size)
         folder = _own_share(checkpoint)
-        with opened(folder, "ensemble", what, resume=resume) as store:
-            done = blocks.run(blocks.kept(store), report, store)
+        with opened(folder, "ensemble", what, resume=resume) as store, terminable():
+            done = blocks.run(_as_all_have(blocks.kept(store)), report, store)
     return Ensemble(done, inputs, count, blocks.rows())
 
 
@@ -223,12 +223,16 @@ class _Blocks:
 
     def run(self, done: tuple[PyTree, ...], report: Any, store: Any = None) -> PyTree:
         """The answers of all blocks, of which some are `done`."""
-        for index in range(len(done), self.number()):
-            done = (*done, self.answers(index))
-            if store is not None:
-                store.save(done, index + 1, {"blocks": index + 1})
-            if report is not None:
-                report(min((index + 1) * self.size, self.count), self.count)
+        try:
+            for index in range(len(done), self.number()):
+                done = (*done, self.answers(index))
+                if store is not None and store.due():
+                    _save(store, done)
+                if report is not None:
+                    report(min((index + 1) * self.size, self.count), self.count)
+        finally:  # whatever ends it
+            if store is not None and len(done) > store.count:
+                _save(store, done)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
     def kept(self, store: Any) -> tuple[PyTree, ...]:
@@ -240,15 +244,31 @@ class _Blocks:
         done = []
         for index in range(saved.about["blocks"]):
             fine = int(np.sum(index * self.size + self._own() < self.count))
-            done.append(
-                jax.tree.map(
-                    lambda leaf, fine=fine: jax.ShapeDtypeStruct(
-                        (fine, *leaf.shape[1:]), leaf.dtype
-                    ),
-                    shape,
-                )
-            )
-        return jax.tree.map(np.asarray, saved.restored(tuple(done)))
+            done.append(jax.tree.map(lambda leaf, fine=fine: _rows_like(leaf, fine), shape))
+        return saved.restored(tuple(done), on_host=True)
+
+
+def _rows_like(leaf: Any, rows: int) -> jax.ShapeDtypeStruct:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype)
+
+
+def _save(store: Store, done: tuple[PyTree, ...]) -> None:
+    store.save(done, len(done), {"blocks": len(done)})
+
+
+def _as_all_have(done: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+    """Blocks that every process has finished: they go on side by side."""
+    if jax.process_count() == 1:
+        return done
+    counts = multihost_utils.process_allgather(np.asarray(len(done)))
+    return done[: int(np.min(counts))]
+
+
+def automatic(mesh: Mesh) -> Mesh:
+    """Of shardings that the compiler works out for itself, whatever the mesh was made for."""
+    return Mesh(mesh.devices, mesh.axis_names)
 
 
 def over_devices(leaf: Array, sharding: NamedSharding) -> Array:
@@ -263,7 +283,9 @@ def over_devices(leaf: Array, sharding: NamedSharding) -> Array:
 
 
 def _on_host(leaf: Array) -> np.ndarray:
-    """The rows that are on this process's devices, in order."""
+    """The rows that are on this process's devices, in order; keys as what they consist of."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
     if leaf.is_fully_addressable:
         return np.asarray(leaf)
     shards = {shard.index[0].start or 0: shard.data for shard in leaf.addressable_shards}
@@ -292,7 +314,9 @@ def _spread(one: Callable[..., PyTree], inputs: dict[str, PyTree], *, mesh: Mesh
         axis_names={first},  # along others the compiler follows where arrays lie
         check_vma=False,
     )
-    return spread(arrays[0], inputs)
+    # Along other axes every device has the whole answer of its lanes.
+    whole = NamedSharding(mesh, lanes)
+    return jax.lax.with_sharding_constraint(spread(arrays[0], inputs), whole)
 
 
 def _own_share(checkpoint: Checkpoint) -> Checkpoint:

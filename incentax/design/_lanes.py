@@ -37,10 +37,10 @@ class Ensemble:
     @cached_property
     def results(self) -> list[str]:
         """How each lane ended; "successful" where nothing is to be said."""
-        told = getattr(self.lanes, "result", None)
-        if told is not None:
-            words = np.atleast_1d(in_words(RESULTS, told)).tolist()
-            return [word or "successful" for word in words]
+        nodes = jax.tree.leaves(self.lanes, is_leaf=_is_result)
+        told = [in_words(RESULTS, node) for node in nodes if _is_result(node)]
+        if told:  # of several answers the first that is no success
+            return [next(filter(None, words), "successful") for words in zip(*told)]
         fine = np.ones(len(self.index), bool)
         for leaf in jax.tree.leaves(self.lanes):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -52,8 +52,12 @@ class Ensemble:
         """Rows of `lanes` that failed."""
         return np.flatnonzero(np.asarray(self.results) != "successful")
 
+    @property
+    def _fine(self) -> np.ndarray:
+        return np.setdiff1d(np.arange(len(self.index)), self.failed)
+
     def _of_the_fine(self, statistic: Any) -> Any:
-        fine = np.setdiff1d(np.arange(len(self.index)), self.failed)
+        fine = self._fine
 
         def one(leaf: np.ndarray) -> np.ndarray | None:
             floating = jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -83,10 +87,9 @@ class Ensemble:
             for name, leaf in _named(self.lanes).items()
             if leaf.ndim == 1 and jnp.issubdtype(leaf.dtype, jnp.floating)
         }
-        fine = np.setdiff1d(np.arange(len(self.index)), self.failed)
         spread = {}
         for name, leaf in numbers.items():
-            kept = leaf[fine]
+            kept = leaf[self._fine]
             if kept.size and np.isfinite(kept).any():
                 low, middle, high = np.quantile(kept, _QUANTILES)
                 spread[name] = {
@@ -145,7 +148,7 @@ class Ensemble:
         for key, leaf in _named(self.lanes).items():
             name = key.strip(".").replace(".", "_").replace("/", "_")
             if name == "history_step":
-                steps = leaf[0] if len(leaf) else leaf
+                steps = leaf.max(axis=0)  # a lane that broke off repeats its last one
             elif name.startswith("history_"):
                 short = name.removeprefix("history_")
                 groups["history"][short] = (("lane", "step", *_axes(short, leaf, 2)), leaf)
@@ -165,6 +168,10 @@ class Ensemble:
                 coordinates["step"] = steps
             sets[group] = xarray.Dataset(variables, coordinates)
         return xarray.DataTree.from_dict(sets)
+
+
+def _is_result(node: Any) -> bool:
+    return isinstance(node, RESULTS)
 
 
 def _axes(name: str, leaf: np.ndarray, used: int) -> list[str]:

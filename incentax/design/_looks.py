@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import numpy as np
 from jaxtyping import PyTree
 
+from .._checks import warn
 from ..callbacks import Callback, Info
 
 # Steps of a compiled search between two looks.
@@ -30,6 +31,15 @@ class Clock:
         rate = (step - count) / max(now - since, 1e-9)
         left = math.inf if steps is None or rate <= 0 else max(steps - step, 0) / rate
         return {"seconds": now - self.begun, "rate": rate, "left": left}
+
+
+def close_all(callbacks: Sequence[Callback]) -> None:
+    """Calls `close()` of those that have it; what one raises ends nothing."""
+    for callback in callbacks:
+        try:
+            getattr(callback, "close", str)()
+        except Exception as error:
+            warn(f"callback {callback!r}: its `close()` raised {type(error).__name__}: {error}")
 
 
 class Looks:
@@ -64,8 +74,7 @@ def looking(callbacks: Sequence[Callback]) -> Iterator[None]:
         yield
     finally:
         _LOOKS.reset(token)
-        for callback in callbacks:
-            getattr(callback, "close", str)()
+        close_all(callbacks)
 
 
 def is_looked_at() -> bool:

@@ -332,7 +332,8 @@ def finish(
     key: PRNGKeyArray | None = None,
 ) -> DesignSolution:
     """The solution of a run, or [`DesignFailure`][] when it broke off and `throw`."""
-    blank = jax.tree.map(lambda leaf: leaf[:0], history)  # a program for every length is too much
+    # Of no length: a program for every one would be too much.
+    blank = jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape[1:]), leaf.dtype), history)
     solution = _finish(problem, scheme, progress, blank, _never_moved(history))
     ended = (unknown(solution.objective), history)
     solution = eqx.tree_at(lambda s: (s.stationarity, s.history), solution, ended)
@@ -383,7 +384,7 @@ def _never_moved(history: History) -> Array:
     degenerate = getattr(history.info, "degenerate", None)
     if degenerate is None or not len(history.step):
         return jnp.asarray(False)
-    moves, last = history.info.design_step, degenerate[-1:]
-    if not is_traced(moves, last):  # a program for every length is not worth it
-        return jnp.asarray(not np.any(moves) and bool(np.all(np.asarray(last) > 0)))
-    return jnp.all(moves == 0) & jnp.all(last > 0)
+    moves = history.info.design_step
+    if not is_traced(moves, degenerate):
+        return jnp.asarray(not np.asarray(moves).any() and bool(np.asarray(degenerate)[-1] > 0))
+    return jnp.all(moves == 0) & (degenerate[-1] > 0)

@@ -35,9 +35,6 @@ class Kept(NamedTuple):
     every: int | None = None
 
 
-NOT_KEPT = Kept()
-
-
 def rows_every(steps: int) -> int:
     """Steps between two rows of the history."""
     return max(1, min(steps // _ROWS, _LONGEST))

@@ -27,7 +27,7 @@ from ..diagnostics import certify
 from ..equilibrium import solve_equilibrium
 from ..problems import Instance
 from ._protocol import Report, Table
-from ._seeds import begun_from_seeds, Kept, NOT_KEPT, rows_every, run_seeds
+from ._seeds import begun_from_seeds, Kept, rows_every, run_seeds
 from .network import draw_network, network_figures, network_rows, network_table
 
 ACCURATE = "accurate"
@@ -62,7 +62,7 @@ def run(
     seeds: int,
     starts: int | None,
     report: Report,
-    kept: Kept = NOT_KEPT,
+    kept: Kept | None = None,
 ) -> Outcome:
     """Designs from `seeds` keys side by side, and examines the best of them.
 
@@ -77,8 +77,8 @@ def run(
         found, first, seconds = _accurately(instance, steps, starts)
         histories = jax.tree.map(lambda leaf: leaf[None], found[0].history)
     else:
-        every = kept.every or rows_every(steps)
-        kept = kept._replace(every=every)
+        every = (kept and kept.every) or rows_every(steps)
+        kept = (kept or Kept())._replace(every=every)
         runs = begun_from_seeds(instance, named, seeds, every)
         found, histories, first, seconds = run_seeds(runs, steps, report, kept)
     report("certificate", 1.0)
@@ -94,7 +94,7 @@ def run(
         "scheme": scheme,
         "steps": steps,
         "starts": starts,
-        "record": None if named is None else kept.every,
+        "record": kept and kept.every,
         "seeds": len(found),
         "objective": {
             "at_start": before["objective"],

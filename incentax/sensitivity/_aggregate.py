@@ -83,7 +83,8 @@ class AggregateSystem(eqx.Module):
         return self.feel(self.motion(u, force)) - u
 
     def left_on_face(self, mismatch: Float[Array, " m"]) -> Array:
-        """What a mismatch leaves of the system on the face, but for its sign."""
+        """What a mismatch leaves of the system on the face, but for its sign (and for what a small
+        diagonal adds where agents feel nothing but the aggregate)."""
         return self.face.project(self.face.scale * self.send(mismatch))
 
     def correct(self, inverse: Float[Array, "m m"], left: Array) -> Array:

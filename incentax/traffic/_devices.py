@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..design import over_devices
+from ..design import automatic, over_devices
 from ._incidence import DenseIncidence
 from ._routing import RoutingGame
 
@@ -55,11 +56,10 @@ def share_pairs(tree: Any, game: RoutingGame, mesh: Mesh) -> Any:
             "`share_pairs(game)` needs as many paths for every pair, and links times paths of at "
             f"most a million, got {paths} paths of {pairs} pairs, {game.flows.incidence}"
         )
-    # Shardings that the compiler works out for itself, whatever the mesh was made for.
-    mesh = Mesh(mesh.devices, mesh.axis_names)
+    mesh = automatic(mesh)
 
     def place(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array):
+        if not isinstance(leaf, jax.Array | np.ndarray):
             return leaf
         along = leaf.ndim > 0 and leaf.shape[-1] in (paths, pairs)
         spec = PartitionSpec(*(None,) * (leaf.ndim - 1), axis) if along else PartitionSpec()

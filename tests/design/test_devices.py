@@ -168,6 +168,20 @@ _JOIN = """
         f"127.0.0.1:{port}", num_processes=2, process_id=index, heartbeat_timeout_seconds=10
     )
 """
+_PAIRS = """
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=2)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 2), ("lanes", "pairs"))
+    roads = instance.problem.game
+    spread, x0 = ix.traffic.share_pairs((instance.problem, instance.x0), roads, mesh)
+    starts = jnp.linspace(0.0, 5.0, 80).reshape(4, 20)
+    scheme = instance.schemes["design-and-play"]
+    found = ix.ensemble(spread, theta0=starts, scheme=scheme, x0=x0, steps=20, mesh=mesh)
+    alone = ix.ensemble(
+        instance.problem, theta0=starts, scheme=scheme, x0=instance.x0, steps=20
+    )
+    np.testing.assert_allclose(found.lanes.x, alone.lanes.x[found.index], atol=1e-9)
+    np.testing.assert_allclose(found.lanes.theta, alone.lanes.theta[found.index], rtol=1e-9)
+"""
 _SHARE = """
     folder = pathlib.Path(sys.argv[1])
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("lanes",))
@@ -188,8 +202,8 @@ _SHARE = """
 class _Share:
     """One of the two processes; what it writes is in files."""
 
-    def __init__(self, folder, port, index, slow):
-        script = "".join(map(textwrap.dedent, (_JOIN, _PROBLEM, _SHARE)))
+    def __init__(self, folder, port, index, slow, script):
+        script = "".join(map(textwrap.dedent, (_JOIN, _PROBLEM, script)))
         folder.mkdir(exist_ok=True)
         self.told, self.error = folder / f"out{index}", folder / f"error{index}"
         with self.told.open("w") as told, self.error.open("w") as error:
@@ -208,11 +222,11 @@ class _Share:
             self.process.wait()
 
 
-def _begin(folder, slow):
+def _begin(folder, slow, script=_SHARE):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return [_Share(folder, port, index, slow) for index in range(2)]
+    return [_Share(folder, port, index, slow, script) for index in range(2)]
 
 
 def _thetas(folder):
@@ -221,6 +235,12 @@ def _thetas(folder):
         with np.load(folder / f"ensemble-{share}-of-2.npz") as arrays:
             thetas[arrays["index"]] = arrays["lanes.theta"]
     return thetas
+
+
+@pytest.mark.slow  # a pair of processes
+def test_lanes_over_processes_and_pairs_within(tmp_path):
+    for share in _begin(tmp_path / "run", 0, _PAIRS):
+        assert share.ends() == 0, share.error.read_text()
 
 
 @pytest.mark.slow  # pairs of processes, one of which has to find out that the other is gone

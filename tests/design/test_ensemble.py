@@ -85,6 +85,17 @@ def test_functions_without_a_result_fail_where_they_are_not_finite():
     np.testing.assert_allclose(found.mean["log"], np.log(2.0) / 2)
 
 
+def test_answers_within_answers_tell_how_they_ended():
+    def lane(theta0):
+        found = ix.design(PROBLEM, theta0, NOISY, steps=5, key=KEYS[0], throw=False)
+        return {"found": found, "key": KEYS[1]}
+
+    found = ix.ensemble(lane, theta0=jnp.ones((2, 2)))
+    assert found.results == ["successful", "successful"]
+    assert found.mean["found"].theta.shape == (2,)
+    assert found.lanes["key"].shape == (2, 2)  # what it consists of
+
+
 def test_files(tmp_path):
     found = many(record=10)
     found.save(tmp_path)

@@ -156,7 +156,7 @@ def test_extras_that_are_missing_say_so(name, monkeypatch, tmp_path):
 
 
 def test_extras_are_given_every_chunk(monkeypatch, tmp_path):
-    scalars, logged = [], []
+    scalars, logged, closed = [], [], []
 
     class Board:
         def __init__(self, folder):
@@ -168,6 +168,9 @@ def test_extras_are_given_every_chunk(monkeypatch, tmp_path):
         def flush(self):
             pass
 
+        def close(self):
+            closed.append("board")
+
     class Bias:
         @classmethod
         def init(cls, **_):
@@ -176,6 +179,9 @@ def test_extras_are_given_every_chunk(monkeypatch, tmp_path):
         def log(self, shown, step):
             logged.append((sorted(shown), step))
 
+        def finish(self):
+            closed.append("bias")
+
     monkeypatch.setitem(sys.modules, "tensorboardX", type("m", (), {"SummaryWriter": Board}))
     monkeypatch.setitem(sys.modules, "wandb", Bias)
     board = ix.callbacks.TensorBoard(tmp_path)
@@ -183,16 +189,41 @@ def test_extras_are_given_every_chunk(monkeypatch, tmp_path):
     assert scalars == [
         (name, step) for step in (100, 200) for name in ("objective", "residual", "steps a second")
     ]
+    assert closed == ["board", "bias"]
     assert logged == [(["objective", "residual", "steps a second"], s) for s in (100, 200)]
 
 
 def test_resumed_runs_are_bitwise_those_never_stopped(tmp_path):
     whole = go(500)
-    for first in (100, 250):  # a cut within a chunk too
+    for first in (100, 250, 255):  # a cut within a chunk, and one within a row of the history
         keep = tmp_path / f"{first}"
         go(first, checkpoint=keep)
         same(go(500, checkpoint=keep, resume=True), whole)
         same(go(500, checkpoint=keep, resume=True), whole)  # nothing is left to do
+    same(go(505, checkpoint=keep, resume=True, chunk=30), go(505))
+    with pytest.raises(ValueError, match=r"needs at least the steps that are done, 500 in"):
+        go(400, checkpoint=keep, resume=True)
+
+
+def test_optimisers_in_short_numbers_are_written_too(tmp_path):
+    scheme = ix.DesignAndPlay(optax.sgd(0.02, momentum=0.9, accumulator_dtype=jnp.bfloat16),
+                              play_step=0.5)  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"):
+        go(100, scheme=scheme, checkpoint=tmp_path)
+        same(go(200, scheme=scheme, checkpoint=tmp_path, resume=True), go(200, scheme=scheme))
+
+
+def test_a_close_that_raises_loses_nothing():
+    class Loud:
+        def __call__(self, step, info):
+            pass
+
+        def close(self):
+            raise RuntimeError("network")
+
+    with pytest.warns(UserWarning, match=r"its `close\(\)` raised RuntimeError: network"):
+        found = go(callbacks=[Loud()])
+    same(found, go())
 
 
 def test_resume_begins_where_nothing_is(tmp_path):
@@ -205,7 +236,6 @@ def test_resume_begins_where_nothing_is(tmp_path):
         ({"key": jax.random.key(4)}, "key was"),
         ({"theta": jnp.array([1.0, 2.0])}, "start.state.theta was"),
         ({"record": 20}, "record.every was 10 and is 20"),
-        ({"chunk": 50}, "chunk was 100 and is 50"),
         (
             {"scheme": ix.DesignAndPlay(optax.sgd(0.03, momentum=0.9), play_step=0.5,
                                         feedback=ix.noise.Gaussian(0.1))},
@@ -263,6 +293,7 @@ def test_a_damaged_file_gives_way_to_the_one_before(tmp_path):
     with pytest.warns(UserWarning, match="cut short or damaged"):
         again = go(500, checkpoint=keep, resume=True)
     same(again, whole)
+    same(go(500, checkpoint=keep, resume=True), whole)  # the damaged one is gone
     for file in tmp_path.glob("run-*.ckpt"):
         file.write_bytes(b"")
     with (
@@ -355,8 +386,12 @@ def test_refusals(tmp_path):
         go(resume=True)
     with pytest.raises(TypeError, match=r"`design\(callbacks=...\)` needs functions"):
         go(callbacks=[3])
+    with pytest.raises(TypeError, match=r"`design\(callbacks=...\)` needs a list of functions"):
+        go(callbacks=print)
     with pytest.raises(ValueError, match=r"`design\(chunk=...\)` needs chunk >= 1, got 0"):
         go(chunk=0)
+    with pytest.raises(ValueError, match=r"`design\(chunk=...\)` needs a scheme, got 7 without"):
+        ix.design(PROBLEM, jnp.ones(2), chunk=7)
     with pytest.raises(ValueError, match=r"`design\(checkpoint=...\)` needs a scheme"):
         ix.design(PROBLEM, jnp.ones(2), checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"`Checkpoint\(seconds=...\)` needs seconds >= 0, got -1"):

@@ -144,7 +144,7 @@ def _search_from_starts(
     for index in range(how.starts):
         start = jax.tree.map(lambda leaf, index=index: leaf[index], begun)
         now, done, until = None, 0, 0
-        while until == done and not is_enough():
+        while until == done and not (is_enough() and (now or ends)):
             until = done + LOOK_EVERY
             now = _search_on(problem, start, x, how, (now, jnp.int32(min(until, how.steps))))
             taken, done = int(now.steps) - done, int(now.steps)
