@@ -58,6 +58,10 @@ class Checkpoint:
     def __init__(self, folder: str | os.PathLike, *, seconds: float = 60.0):
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(f"`Checkpoint(folder)` needs a path, got {folder!r}")
+        if not str(folder):
+            raise ValueError("`Checkpoint(folder)` needs a path, got ''")
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            raise TypeError(f"`Checkpoint(seconds=...)` needs a number, got {seconds!r}")
         if not seconds >= 0:
             raise ValueError(f"`Checkpoint(seconds=...)` needs seconds >= 0, got {seconds}")
         self.folder, self.seconds = Path(folder), float(seconds)
@@ -117,7 +121,9 @@ class Store:
         for path in files:
             saved = _read(path)
             if saved is None:
-                warn(f"`{self.owner}(resume=True)`: {path} is cut short or damaged; the one before")
+                last = path == files[-1]
+                rest = "and there is no other" if last else "the one before is gone on with"
+                warn(f"`{self.owner}(resume=True)`: {path} is cut short or damaged; {rest}")
                 continue
             self._refuse_another(saved.about)
             self.count = saved.about["count"]
@@ -127,7 +133,8 @@ class Store:
         if files:
             raise ValueError(
                 f"`{self.owner}(resume=True)` needs a checkpoint that is whole, got {self.folder}, "
-                f"where {', '.join(path.name for path in files)} are damaged"
+                f"where {', '.join(path.name for path in files)} cannot be read: to begin anew, "
+                "choose another folder or delete its files"
             )
         return None
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import sys
 import sysconfig
 import types
 from pathlib import Path
@@ -82,11 +83,16 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
         return [("", getattr(thing, "__wrapped__"))]  # noqa: B009
     if isinstance(thing, type | types.ModuleType | jax.Array | np.ndarray):
         return []
+    classes = [kind for kind in reversed(type(thing).__mro__) if not _is_installed_class(kind)]
     methods = [
         (f".{name}", value)
-        for kind in reversed(type(thing).__mro__)
+        for kind in classes
         for name, value in vars(kind).items()
-        if isinstance(value, types.FunctionType) and not _is_installed(value.__code__)
+        if (isinstance(value, types.FunctionType) and not _is_installed(value.__code__))
+        or (
+            isinstance(value, bool | int | float | str | tuple | np.ndarray | jax.Array)
+            and not name.startswith("_")
+        )
     ]
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     own = {name: getattr(thing, name) for name in slots if hasattr(thing, name)}
@@ -97,6 +103,11 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
 def _is_installed(code: types.CodeType) -> bool:
     """Code that versions tell apart, and no user's own; what modules make for themselves too."""
     return code.co_filename.startswith((*_INSTALLED, "<equinox", "<frozen"))
+
+
+def _is_installed_class(kind: type) -> bool:
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return kind.__module__ == "builtins" or (file is not None and file.startswith(_INSTALLED))
 
 
 def _used_by(function: types.FunctionType) -> list[tuple[str, Any]]:

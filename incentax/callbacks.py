@@ -24,7 +24,10 @@ Callback = Callable[[int, "Info"], Any]
 
 
 class Info:
-    """How a run stands after a chunk.
+    """How a run stands after a chunk, or the accurate designer after some steps.
+
+    The accurate designer counts the steps from all starts together, so its objective jumps from
+    start to start, and is smoothed on the way.
 
     - `steps`: how many were asked for, `None` where nobody knows.
     - `objective`, `residual`: at the last recorded pair; of runs side by side an entry each. The
@@ -162,7 +165,8 @@ class StopWhen:
 
     **Arguments:** all that are given must hold, but `seconds`, which ends a run by itself.
 
-    - `residual`: of the agents' play, at most this.
+    - `residual`: of the agents' play, at most this; never of the accurate designer, which has none
+      on the way.
     - `change`: of the objective between two chunks, relative to its size, at most this.
     - `seconds`: since the call began.
 

@@ -46,6 +46,15 @@ class Again(eqx.Module):
         return self.rate * x + 1
 
 
+class Attribute:
+    rate = 1.0
+
+
+class OtherAttribute:
+    rate = 2.0
+
+
+OtherAttribute.__qualname__ = "Attribute"
 Again.__qualname__ = Again.__name__ = "Called"
 
 
@@ -87,6 +96,7 @@ def twice(function):
         (range(3), range(4)),
         (Called(jnp.ones(2)), Again(jnp.ones(2))),
         (np, jnp),
+        (Attribute(), OtherAttribute()),
         (jax.random.key(0), jax.random.key(0, impl="rbg")),
     ],
 )

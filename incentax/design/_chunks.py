@@ -20,7 +20,7 @@ from .._compile import is_preparing
 from .._description import described
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
-from ._looks import Clock, close_all
+from ._looks import Clock, close_all, words_of
 from ._run import advanced, history_shape, Run, solutions_of, stood_at
 from ._solution import DesignFailure
 
@@ -53,7 +53,7 @@ def watch_at_door(
     if not isinstance(callbacks, list | tuple):
         raise TypeError(f"`{owner}(callbacks=...)` needs a list of functions, got {callbacks!r}")
     for index, callback in enumerate(callbacks):
-        if not callable(callback):
+        if not callable(callback) or isinstance(callback, type):
             raise TypeError(
                 f"`{owner}(callbacks=...)` needs functions of (step, info), got {callback!r} at "
                 f"index {index}"
@@ -102,7 +102,8 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
         stack.callback(close_all, watch.callbacks)
         clock, stopped = Clock(run.count), False
         try:
-            while run.count < steps and not stopped and not _all_broke_off(run):
+            # One that breaks off at its start has a chunk too, as it has a history then.
+            while run.count < steps and not stopped and not (run.parts and _all_broke_off(run)):
                 length = min(rows * every, steps - run.count)
                 if store is not None and length % every:
                     # It ends within a row of the history, from where nothing can go on.
@@ -217,8 +218,7 @@ def _told(run: Run, steps: int, watch: Watch, clock: Clock, lanes: bool) -> bool
 
 def _failed(callback: Callback, run: Run, error: Exception, lanes: bool) -> DesignFailure:
     """What a callback raised, with the answer so far."""
-    name = getattr(callback, "__qualname__", type(callback).__qualname__)
-    message = f"callback {name} raised {type(error).__name__}: {error} (after step {run.count})"
+    message = words_of(callback, error, run.count)
     return DesignFailure(message, solutions_of(run) if lanes else run.solution(throw=False))
 
 

@@ -13,12 +13,12 @@ from .._compile import is_preparing
 from .._results import RESULTS
 from ..callbacks import Callback
 from ._chunks import run_in_chunks, watch_at_door
-from ._looks import is_enough, looking
+from ._looks import is_enough, looking, words_of
 from ._problem import DesignProblem
 from ._record import Record
 from ._run import Run
 from ._scheme import AbstractScheme
-from ._solution import DesignSolution, raise_unless_designed
+from ._solution import DesignFailure, DesignSolution, raise_unless_designed
 from ._task import Task, task_at_door
 from .accurate import design_accurately
 from .constrained import contradicting, design_constrained
@@ -111,8 +111,11 @@ def design(
                 "accurate designer begins anew, from `theta0`"
             )
         task = task_at_door(problem, theta0, x0=x0, steps=steps, starts=starts, key=key)
-        with looking([] if watch is None or is_preparing() else watch.callbacks):
+        with looking([] if watch is None or is_preparing() else watch.callbacks) as looks:
             solution = _told(_accurately(task))
+        if looks.raised is not None:
+            callback, error = looks.raised
+            raise DesignFailure(words_of(callback, error, looks.count), solution) from error
         return raise_unless_designed(solution, throw, lambda: contradicting(solution))
     if starts is not None:
         raise ValueError(

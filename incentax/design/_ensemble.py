@@ -89,6 +89,13 @@ def ensemble(
     """
     if is_inside():
         raise ValueError("`ensemble` is many programs: call it outside of `jit` and `vmap`")
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise TypeError(f"`ensemble(mesh=...)` needs a `jax.sharding.Mesh`, got {mesh!r}")
+    if keys is not None and not hasattr(keys, "dtype"):
+        raise TypeError(
+            "`ensemble(keys=...)` needs keys, such as `jax.random.split(jax.random.key(0), 16)`, "
+            f"got {keys!r}"
+        )
     checkpoint = as_checkpoint("ensemble", checkpoint, resume)
     given = {"key": keys, "theta0": theta0, "parameters": parameters}
     inputs, count = _lanes_of({name: tree for name, tree in given.items() if tree is not None})
@@ -166,13 +173,15 @@ def _block_of(count: int, block: int | None, mesh: Mesh | None) -> int:
     if block is None:
         blocks = -(-count // (_BLOCK * devices))
         return devices * -(-count // (blocks * devices))
-    size = devices * -(-require_count("ensemble", "block", block) // devices)
+    least = min(require_count("ensemble", "block", block), count)
+    size = devices * -(-least // devices)
     blocks = -(-count // size)
-    if size != block or blocks * size != count:
+    if size != least or blocks * size != count:
         warn(
-            f"`ensemble(block={block})`: {count} lanes are run as {blocks} blocks of {size}, "
+            f"`ensemble(block={block})`: {count} lanes are run as {blocks} "
+            f"{'block' if blocks == 1 else 'blocks'} of {size}, "
             f"{blocks * size - count} of them copies that are thrown away"
-            + (f"; a block is a multiple of the {devices} devices" if size != block else "")
+            + (f"; a block is a multiple of the {devices} devices" if size != least else "")
         )
     return size
 

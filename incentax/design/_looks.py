@@ -42,11 +42,18 @@ def close_all(callbacks: Sequence[Callback]) -> None:
             warn(f"callback {callback!r}: its `close()` raised {type(error).__name__}: {error}")
 
 
+def words_of(callback: Callback, error: Exception, step: int) -> str:
+    """What a callback raised."""
+    name = getattr(callback, "__qualname__", type(callback).__qualname__)
+    return f"callback {name} raised {type(error).__name__}: {error} (after step {step})"
+
+
 class Looks:
     """Who looks, steps so far from all starts together, and whether one of them has had enough."""
 
     def __init__(self, callbacks: Sequence[Callback]):
         self.callbacks, self.count, self.enough = callbacks, 0, False
+        self.raised: tuple[Callback, Exception] | None = None
         self._clock = Clock(0)
 
     def told(self, steps: int, objective: float, theta: Callable[[], PyTree]) -> None:
@@ -59,19 +66,23 @@ class Looks:
             at=lambda: (theta(), None),
             **self._clock.at(self.count, None),
         )
-        answers = [bool(callback(self.count, info)) for callback in self.callbacks]
-        self.enough = self.enough or any(answers)
+        for callback in self.callbacks:
+            try:
+                self.enough |= bool(callback(self.count, info))
+            except Exception as error:  # told when the design has ended with what there is
+                self.enough, self.raised = True, (callback, error)
 
 
 _LOOKS: ContextVar[Looks | None] = ContextVar("looks", default=None)
 
 
 @contextmanager
-def looking(callbacks: Sequence[Callback]) -> Iterator[None]:
+def looking(callbacks: Sequence[Callback]) -> Iterator[Looks]:
     """Within it designs without a scheme tell their steps."""
-    token = _LOOKS.set(Looks(callbacks) if callbacks else None)
+    looks = Looks(callbacks)
+    token = _LOOKS.set(looks if callbacks else None)
     try:
-        yield
+        yield looks
     finally:
         _LOOKS.reset(token)
         close_all(callbacks)

@@ -60,8 +60,8 @@ class Implicit(AbstractSensitivity):
           to 200 unknowns, else Krylov; where what it gives does not solve the system, dense up to
           2,000. Beyond an aggregate of 200 conjugate gradients in place of it for routing games,
           whose system is symmetric.
-    - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5, and in a
-          scheme, whose next step corrects what this one leaves, 1.5e-8 and 3.5e-4.
+    - `tol`: relative tolerance of an iterative solve; when left out 1e-10, in float32 1e-5, and in
+          a scheme, whose next step corrects what this one leaves, 1.5e-8 and 3.5e-4.
     - `max_iterations`: bound on its iterations.
 
     **Raises** `ValueError` for an unknown solver, or for "aggregate" and a game without one.

@@ -139,6 +139,9 @@ def test_a_run_that_is_ended_goes_on_bit_by_bit(tmp_path, number):
     ):
         for name in one:
             np.testing.assert_array_equal(other[name], one[name])
+    more = command("ended", "--resume")
+    more[more.index("20000")] = "20100"
+    subprocess.run(more, check=True, **how)
     other = subprocess.run(command("ended", "--resume", "--seeds", "3"), check=False, **how)
     assert "of one with seeds 1" in other.stderr
 

@@ -184,6 +184,10 @@ def test_refusals():
         ix.ensemble(lambda key: key, keys=KEYS, steps=3)
     with pytest.raises(ValueError, match=r"`ensemble\(block=...\)` needs block >= 1, got 0"):
         many(block=0)
+    with pytest.raises(TypeError, match=r"`ensemble\(mesh=...\)` needs a `jax.sharding.Mesh`"):
+        many(mesh="a")
+    with pytest.raises(TypeError, match=r"`ensemble\(keys=...\)` needs keys, such as"):
+        ix.ensemble(PROBLEM, keys=range(4), scheme=NOISY)
     with pytest.raises(TypeError, match="a function is needed"):
         ix.ensemble(3, keys=KEYS)
     with pytest.raises(ValueError, match="outside of `jit` and `vmap`"):

@@ -131,6 +131,32 @@ def test_the_accurate_designer_reports_and_stops():
     assert entry.problem.incentive_set.violation(early.theta) < 1e-9
 
 
+def test_the_accurate_designer_stopped_at_once_keeps_what_it_has():
+    seen = []
+
+    def enough(step, info):
+        seen.append(float(info.objective))
+        return True
+
+    found = ix.design(PROBLEM, jnp.ones(2), callbacks=[enough])
+    assert len(seen) == 1
+    assert found.objective <= seen[0] + 1e-6 < 8.0 == 2 * (3.0 - 1.0) ** 2
+
+    def bad(step, info):
+        raise KeyError("no such column")
+
+    with pytest.raises(ix.DesignFailure, match="bad raised KeyError: 'no such column'") as failed:
+        ix.design(PROBLEM, jnp.ones(2), callbacks=[bad])
+    np.testing.assert_allclose(failed.value.solution.objective, found.objective)
+
+
+def test_what_is_not_finite_at_the_start_is_told_as_without_chunks(tmp_path):
+    problem = ix.DesignProblem(GAME, lambda t, x: jnp.sum(jnp.sqrt(1.5 - x)), ix.Reals())
+    for how in ({"chunk": 10}, {"checkpoint": tmp_path}, {"checkpoint": tmp_path, "resume": True}):
+        with pytest.raises(ix.DesignFailure, match="not finite at the start"):
+            go(problem=problem, theta=2 * jnp.ones(2), **how)
+
+
 def test_the_csv_goes_on_after_a_resume(tmp_path):
     path, keep = tmp_path / "log.csv", ix.Checkpoint(tmp_path / "run", seconds=0)
 
@@ -398,6 +424,12 @@ def test_refusals(tmp_path):
         ix.Checkpoint(tmp_path, seconds=-1)
     with pytest.raises(TypeError, match=r"`Checkpoint\(folder\)` needs a path"):
         ix.Checkpoint(3)
+    with pytest.raises(ValueError, match=r"`Checkpoint\(folder\)` needs a path"):
+        ix.Checkpoint("")
+    with pytest.raises(TypeError, match=r"`Checkpoint\(seconds=...\)` needs a number, got 'a'"):
+        ix.Checkpoint(tmp_path, seconds="a")
+    with pytest.raises(TypeError, match=r"needs functions of \(step, info\), got <class"):
+        go(callbacks=[ix.callbacks.StopWhen])
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(ValueError, match=r"`design\(checkpoint=...\)` needs a folder"):

@@ -129,6 +129,12 @@ def _ends(
     return jax.lax.map(lambda start: _search(problem, start, x, how), begun), flat
 
 
+def _as_it_stands(now: Search) -> Search:
+    """A search that was stopped on its way ends where it is, though that be smoothed yet."""
+    stands = (now.theta, now.objective, now.x)
+    return eqx.tree_at(lambda s: (s.best_theta, s.best_objective, s.best_x), now, stands)
+
+
 _ends_at_once, _begun_at_once = compiled(_ends), compiled(_begun)
 _search_on = compiled(_search)
 
@@ -150,7 +156,8 @@ def _search_from_starts(
             taken, done = int(now.steps) - done, int(now.steps)
             stepped(float(now.objective), lambda now=now: _unflat(now.theta, theta), taken)
         if now is not None:
-            ends.append(now)
+            ahead = is_enough() and bool(now.objective < now.best_objective)
+            ends.append(_as_it_stands(now) if ahead else now)
     # Of as many as there are; a search that was not begun counts as the last one that was.
     ends += ends[-1:] * (how.starts - len(ends))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends), flat
