@@ -19,7 +19,7 @@ def compared(
     """How far every array is from what it was, what is different around it, and whether all agree:
     bit by bit where nothing is different."""
     rows, fine = [], True
-    changed = [name for name in _SAME if then.get(name) != now[name]]
+    changed = [name for name in _SAME if then.get(name) != now.get(name)]
     for name, before in there.items():
         again = np.asarray(here[name])
         if before.shape != again.shape:
@@ -34,7 +34,7 @@ def compared(
         close = not holes and off <= _CLOSE.get(str(before.dtype), 0.0)
         fine &= same or (bool(changed) and close)
         rows.append((name, "none, bit by bit" if same else f"{off:.1e}"))
-    for name in [*changed, *(["git"] if then.get("git") != now["git"] else [])]:
+    for name in [*changed, *(["git"] if then.get("git") != now.get("git") else [])]:
         rows.append((f"{name} then", str(then.get(name))))
-        rows.append((f"{name} now", str(now[name])))
+        rows.append((f"{name} now", str(now.get(name))))
     return rows, fine
