@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ._files import write_text
+from . import _files
 
 Callback = Callable[[int, "Info"], Any]
 
@@ -153,7 +153,7 @@ class CsvLog:
             kept = [row for row in rows if int(row[0]) < step and len(row) == len(self.columns)]
         text = io.StringIO(newline="")
         csv.writer(text).writerows([self.columns, *kept])
-        write_text(self.path, text.getvalue())
+        _files.write_text(self.path, text.getvalue())
 
     def close(self) -> None:
         """The next run begins a log of its own."""

@@ -37,8 +37,8 @@ def share_pairs(tree: Any, game: RoutingGame, mesh: Mesh) -> Any:
         >>> mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("pairs",))
         >>> game = instance.problem.game
         >>> problem, x0 = ix.traffic.share_pairs((instance.problem, instance.x0), game, mesh)
-        >>> x0.sharding.spec
-        PartitionSpec('pairs',)
+        >>> tuple(x0.sharding.spec)
+        ('pairs',)
     """
     if not isinstance(game, RoutingGame):
         raise TypeError(f"`share_pairs(game)` needs a `RoutingGame`, got {type(game).__name__}")
