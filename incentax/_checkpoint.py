@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from ._files import writable_folder, write_whole
 # A newer layout of the files has another number.
 _FORMAT = "incentax checkpoint 1"
 # Environment that must be the same for a run to go on bit by bit.
-_SAME = ("versions", "dtype", "device")
+_SAME = ("versions", "python", "dtype", "device")
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -91,8 +92,8 @@ class Store:
         """Whether it is time for another file."""
         return time.monotonic() - self.written >= self.seconds
 
-    def save(self, tree: PyTree, count: int, about: dict[str, Any]) -> bool:
-        """Whether `tree` could be written: a full disk ends no run, and is told once."""
+    def save(self, tree: PyTree, count: int, about: dict[str, Any]) -> None:
+        """Writes `tree`; a full disk ends no run, and is told once."""
         payload = io.BytesIO()
         eqx.tree_serialise_leaves(payload, jax.tree.map(_as_plain, tree))
         about = {"count": count, **about, "environment": self.environment, "of": self.what}
@@ -102,6 +103,8 @@ class Store:
         self.written = time.monotonic()
         try:
             write_whole(path, lambda temporary: _write_through(temporary, text))
+            for old in [one for one in before if one != path][1:]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             if not self.failed:
                 last = f"the last one is of step {self.count}" if before else "there is none yet"
@@ -109,11 +112,17 @@ class Store:
                     f"`{self.owner}(checkpoint=...)`: not written, the run goes on; {last}: {error}"
                 )
             self.failed = True
-            return False
-        self.count, self.failed = count, False
-        for old in [one for one in before if one != path][1:]:
-            old.unlink(missing_ok=True)
-        return True
+        else:
+            self.count, self.failed = count, False
+
+    def tell(self, error: BaseException, what: str, again: str) -> None:
+        """Adds to what ends a run where it is saved, and how to go on."""
+        if not self.count:
+            return
+        told = f"{self.owner}: saved in {self.folder} up to {what} {self.count}; {again}"
+        error.add_note(told)
+        if isinstance(error, SystemExit):  # of which Python shows nothing
+            (sys.__stderr__ or sys.stderr).write(told + "\n")
 
     def load(self) -> "Saved | None":
         """The latest file that is whole; `None` without any, `ValueError` for another run's."""
@@ -161,7 +170,9 @@ class Saved:
         """`like` may hold shapes in place of arrays; `on_host`: as numpy arrays."""
         plain = jax.tree.map(_plain_shape, like)
         leaves = eqx.tree_deserialise_leaves(io.BytesIO(self.payload), plain)
-        return leaves if on_host else jax.tree.map(_as_before, leaves, like)
+        if on_host:
+            return jax.tree.map(lambda leaf, as_was: leaf.view(as_was.dtype), leaves, like)
+        return jax.tree.map(_as_before, leaves, like)
 
 
 @contextmanager
@@ -269,7 +280,7 @@ def _bits(dtype: np.dtype) -> np.dtype:
 
 def _as_before(saved: np.ndarray, like: Any) -> Any:
     if _is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(saved), impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(jnp.asarray(saved), impl=like.dtype)
     saved = saved.view(np.dtype(like.dtype))
     sharding = getattr(like, "sharding", None)
     spread = isinstance(sharding, jax.sharding.NamedSharding)

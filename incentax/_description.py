@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 import sys
 import sysconfig
 import types
@@ -75,6 +76,8 @@ def _parts(thing: Any) -> list[tuple[str, Any]]:
         return [(f".{field}", getattr(thing, field)) for field in fields._fields]
     if isinstance(thing, set | frozenset):
         thing = sorted(thing, key=repr)
+    if isinstance(thing, np.ndarray) and thing.dtype.hasobject:
+        thing = thing.ravel().tolist()
     if isinstance(thing, list | tuple):
         return [(f"[{k}]", inner) for k, inner in enumerate(thing)]
     if isinstance(thing, types.FunctionType):
@@ -152,11 +155,13 @@ def _own(thing: Any) -> str:
     if hasattr(thing, "__wrapped__"):
         return ""
     if type(thing).__module__ in _PLAIN and not isinstance(thing, dict | list | tuple | set):
-        return repr(thing)
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))  # where it lies is of no matter
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _shown(array: np.ndarray) -> str:
+    if array.dtype.hasobject:  # whose entries are parts
+        return f"{array.dtype}{list(array.shape)}"
     if array.size <= _SHOWN:
         return f"{array.dtype}{list(array.shape)} {array.tolist()}"
     return f"{array.dtype}{list(array.shape)} {_fingerprint(array.tobytes())}"

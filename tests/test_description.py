@@ -94,6 +94,7 @@ def twice(function):
         ([1, 1], (1, 1)),
         ({1: 2}, {"1": 2}),
         (range(3), range(4)),
+        (np.array(["a", None] * 3, object), np.array(["b", None] * 3, object)),
         (Called(jnp.ones(2)), Again(jnp.ones(2))),
         (np, jnp),
         (Attribute(), OtherAttribute()),
@@ -125,12 +126,18 @@ import jax, jax.numpy as jnp, optax
 import incentax as ix
 from incentax._description import described
 
+class Thing:
+    pass
+
+
+things = [object(), Thing(), (one for one in ()), property(), jnp.sin, len]
 kinds = {"road", "rail", "sea", "air"}
 game = ix.Game(lambda theta, x: x - theta if "sea" in {"sea", "land", "air"} else x, ix.Reals())
 problem = ix.DesignProblem(game, jax.jit(lambda theta, x: jnp.sum(x)), ix.Box(jnp.zeros(2), 5.0))
 scheme = ix.DesignAndPlay(optax.adam(0.1), play_step=0.5, feedback=ix.noise.Gaussian(0.1))
 instance = ix.problems.emission_tax(n=3)
-print(json.dumps(described(a=problem, b=scheme, c=kinds, d=instance.problem, e=instance.schemes)))
+ready = instance.problem, instance.schemes
+print(json.dumps(described(a=problem, b=scheme, c=kinds, d=ready, e=things)))
 """
 
 

@@ -66,7 +66,8 @@ def run_kept(folder: Path, about: dict[str, Any], steps: int, *, resume: bool, f
             )
         every = there["record"]
     else:
-        if state.is_dir() and not _is_done(folder / "result.json") and not force:
+        begun = any(state.glob("run-*.ckpt"))  # and not only compiled
+        if begun and not _is_done(folder / "result.json") and not force:
             raise ValueError(
                 f"`--out` needs a folder without a run that was not finished, got {folder}: "
                 "--resume goes on with it, --force begins anew"

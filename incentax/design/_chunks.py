@@ -4,7 +4,6 @@ A chunk is one compiled scan; nothing of this is inside of it, so a run takes th
 would take at once, and all chunks share one compilation.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -107,7 +106,7 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                 length = min(rows * every, steps - run.count)
                 if store is not None and length % every:
                     # It ends within a row of the history, from where nothing can go on.
-                    run, _ = _saved(store, run)
+                    run = _saved(store, run)
                 ahead = advanced(run, length, rows, lanes=lanes)
                 jax.block_until_ready(ahead.progress)
                 run = ahead
@@ -115,12 +114,13 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                 if len(run.parts) >= _PARTS:
                     run = _joined(run)
                 if store is not None and store.due():
-                    run, _ = _saved(store, run)
+                    run = _saved(store, run)
         except BaseException as error:
-            _save_at_last(store, run, error, f"{owner}: {{}}; {watch.again} goes on from there")
+            if store is not None:
+                _save_at_last(store, run, error, f"{watch.again} goes on from there")
             raise
         if store is not None:
-            run, _ = _saved(store, run)
+            run = _saved(store, run)
     return _joined(run)
 
 
@@ -167,30 +167,24 @@ def _concatenated(parts: tuple[Array, ...], axis: int) -> Any:
     return jnp.concatenate(parts, axis) if keys else np.concatenate(parts, axis)
 
 
-def _saved(store: Store, run: Run) -> tuple[Run, bool]:
-    """The run, joined, and whether it is in the store or could be written; not where it stands
-    within a row of the history, for it could not go on as if never stopped."""
-    if run.count % run.record.every or run.count == store.count or not run.parts:
-        return run, run.count == store.count
+def _saved(store: Store, run: Run) -> Run:
+    """The run, which is in the store then; not where it stands within a row of the history, for it
+    could not go on as if never stopped."""
+    if run.count % run.record.every or run.count == store.count:
+        return run
     run = _joined(run)
     rows = run.parts[0].step.shape[-1]
-    return run, store.save((run.progress, run.parts[0]), run.count, {"rows": rows})
+    store.save((run.progress, run.parts[0]), run.count, {"rows": rows})
+    return run
 
 
-def _save_at_last(store: Store | None, run: Run, error: BaseException, words: str) -> None:
+def _save_at_last(store: Store, run: Run, error: BaseException, again: str) -> None:
     """Before an error goes on: the run is written, and the error says where it is."""
-    if store is None or not run.count:
-        return
     try:
         _saved(store, run)
     except Exception as another:  # the first one is what is told
         error.add_note(f"not written: {another}")
-    if not store.count:
-        return
-    told = words.format(f"saved in {store.folder} up to step {store.count}")
-    error.add_note(told)
-    if isinstance(error, SystemExit):  # of which Python shows nothing
-        (sys.__stderr__ or sys.stderr).write(told + "\n")
+    store.tell(error, "step", again)
 
 
 def _told(run: Run, steps: int, watch: Watch, clock: Clock, lanes: bool) -> bool:

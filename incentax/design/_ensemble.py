@@ -230,7 +230,7 @@ class _Blocks:
         fine = index * self.size + self._own() < self.count
         return jax.tree.map(lambda leaf: _on_host(leaf)[fine], found)
 
-    def run(self, done: tuple[PyTree, ...], report: Any, store: Any = None) -> PyTree:
+    def run(self, done: tuple[PyTree, ...], report: Any, store: Store | None = None) -> PyTree:
         """The answers of all blocks, of which some are `done`."""
         try:
             for index in range(len(done), self.number()):
@@ -239,12 +239,16 @@ class _Blocks:
                     _save(store, done)
                 if report is not None:
                     report(min((index + 1) * self.size, self.count), self.count)
-        finally:  # whatever ends it
-            if store is not None and len(done) > store.count:
+        except BaseException as error:
+            if store is not None:
                 _save(store, done)
+                store.tell(error, "block", "the same call with `resume=True` goes on from there")
+            raise
+        if store is not None:
+            _save(store, done)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
-    def kept(self, store: Any) -> tuple[PyTree, ...]:
+    def kept(self, store: Store) -> tuple[PyTree, ...]:
         """Answers that are there already."""
         saved = store.load()
         if saved is None:
@@ -264,7 +268,8 @@ def _rows_like(leaf: Any, rows: int) -> jax.ShapeDtypeStruct:
 
 
 def _save(store: Store, done: tuple[PyTree, ...]) -> None:
-    store.save(done, len(done), {"blocks": len(done)})
+    if len(done) > store.count:
+        store.save(done, len(done), {"blocks": len(done)})
 
 
 def _as_all_have(done: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
@@ -336,9 +341,8 @@ def _own_share(checkpoint: Checkpoint) -> Checkpoint:
     others = there - {path.name for path in folder.glob(share)}
     if others:
         raise ValueError(
-            "`ensemble(checkpoint=...)` needs the folder of as many processes, got "
-            f"{count} process{'es' if count > 1 else ''} for {folder}, which holds "
-            f"{', '.join(sorted(others))}"
+            "`ensemble(checkpoint=...)` needs as many processes as have begun in its folder, got "
+            f"{count} for {folder}, which holds {', '.join(sorted(others))}"
         )
     if count == 1:
         return checkpoint

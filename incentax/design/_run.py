@@ -293,20 +293,11 @@ def advance(
 
 
 @partial(compiled, lasting=True)
-def _advance_lanes(
-    problem: DesignProblem,
-    scheme: AbstractScheme,
-    progress: Progress,
-    key: PRNGKeyArray | None,
-    record: Record,
-    *,
-    rows: int,
-    span: tuple[Int[Array, ""], Int[Array, ""]],
-) -> tuple[Progress, History]:
+def _advance_lanes(problem, scheme, progress, key, record, **how) -> tuple[Progress, History]:
     """The same for a batch of runs of one problem, each with its state and its key."""
 
     def one(progress: Progress, key: PRNGKeyArray | None) -> tuple[Progress, History]:
-        return advance(problem, scheme, progress, key, record, rows=rows, span=span)
+        return advance(problem, scheme, progress, key, record, **how)
 
     return jax.vmap(one)(progress, key)
 

@@ -16,13 +16,7 @@ from jaxtyping import Array, PyTree
 from .. import plots, traffic
 from .._results import RESULTS
 from .._tree import tree_norm
-from ..design import (
-    AbstractScheme,
-    design,
-    DesignProblem,
-    DesignSolution,
-    hypergradient,
-)
+from ..design import AbstractScheme, design, DesignProblem, DesignSolution, hypergradient
 from ..diagnostics import certify
 from ..equilibrium import solve_equilibrium
 from ..problems import Instance

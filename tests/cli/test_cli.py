@@ -13,6 +13,7 @@ import pytest
 import incentax as ix
 from incentax import _files
 from incentax.cli import main
+from incentax.cli._folder import run_kept
 from incentax.cli._replay import compared
 from incentax.experiments import liu2022_figure1, ready_problem
 
@@ -102,6 +103,22 @@ mine = ix.problems.Instance(
     problem=problem, theta0=jnp.ones(2), x0=jnp.ones(2), description="mine", schemes={"play": play}
 )
 """
+
+
+def test_a_run_that_was_not_begun_is_no_run_to_go_on_with(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "lock").touch()  # interrupted while it compiled
+    about = {"name": "mine", "set": {}, "scheme": "play", "seeds": 1}
+    assert not run_kept(tmp_path, about, 100, resume=False, force=False).resume
+    (tmp_path / "checkpoint" / "run-000000000100.ckpt").touch()
+    with pytest.raises(ValueError, match="--resume goes on with it, --force begins anew"):
+        run_kept(tmp_path, about, 100, resume=False, force=False)
+    with pytest.raises(ValueError, match="of one with scheme play"):
+        run_kept(tmp_path, {**about, "scheme": "other"}, 100, resume=True, force=False)
+    kept = run_kept(tmp_path, about, 100_000, resume=True, force=False)
+    assert kept.every == 1  # as the run that is there
+    assert run_kept(tmp_path, about, 100_000, resume=False, force=True).every == 250
+    assert not list((tmp_path / "checkpoint").glob("run-*"))
 
 
 @pytest.mark.slow  # a process each

@@ -266,7 +266,7 @@ def test_two_processes_and_one_of_them_killed(tmp_path):
     for share in _begin(tmp_path / "killed", 0):
         assert share.ends() == 0, share.error.read_text()
     np.testing.assert_array_equal(_thetas(tmp_path / "killed"), whole)
-    alone = ["needs the folder of as many processes, got 1 process", "process-0-of-2"]
+    alone = ["as many processes as have begun in its folder, got 1", "process-0-of-2"]
     run(
         """
         try:

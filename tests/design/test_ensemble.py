@@ -137,9 +137,10 @@ def test_an_ensemble_goes_on_after_its_last_block(tmp_path):
         if len(done) == 1:
             raise KeyboardInterrupt
 
-    keep = ix.Checkpoint(tmp_path, seconds=0)
-    with pytest.raises(KeyboardInterrupt):
+    keep = ix.Checkpoint(tmp_path)
+    with pytest.raises(KeyboardInterrupt) as ended:
         many(block=5, checkpoint=keep, report=report)
+    assert "up to block 1; the same call with `resume=True` goes on" in ended.value.__notes__[0]
     found = many(block=5, checkpoint=keep, resume=True, report=report)
     assert done == [(5, 10), (10, 10)]
     np.testing.assert_array_equal(found.lanes.theta, whole.lanes.theta)
@@ -149,6 +150,22 @@ def test_an_ensemble_goes_on_after_its_last_block(tmp_path):
         ix.ensemble(
             PROBLEM, keys=KEYS, scheme=NOISY, steps=50, block=5, checkpoint=keep, resume=True
         )
+
+
+def test_short_numbers_and_keys_are_kept_as_they_are(tmp_path):
+    def lane(key):
+        return {"short": jax.random.normal(key, (3,), jnp.bfloat16), "key": key}
+
+    def stop(lanes, of):
+        raise KeyboardInterrupt
+
+    how = {"keys": KEYS, "block": 5, "checkpoint": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        ix.ensemble(lane, report=stop, **how)
+    found, whole = ix.ensemble(lane, resume=True, **how), ix.ensemble(lane, keys=KEYS)
+    assert found.lanes["short"].dtype == jnp.bfloat16
+    for name in ("short", "key"):
+        np.testing.assert_array_equal(found.lanes[name], whole.lanes[name])
 
 
 def test_one_program_serves_all_blocks():

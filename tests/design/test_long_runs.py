@@ -239,6 +239,14 @@ def test_optimisers_in_short_numbers_are_written_too(tmp_path):
         same(go(200, scheme=scheme, checkpoint=tmp_path, resume=True), go(200, scheme=scheme))
 
 
+def test_keys_that_are_observed_are_written_too(tmp_path):
+    record = ix.Record(10, lambda theta, x: jax.random.key(7))
+    go(100, record=record, checkpoint=tmp_path)
+    found = go(200, record=record, checkpoint=tmp_path, resume=True)
+    assert found.history.observed.shape == (20,)
+    assert (found.history.observed == jax.random.key(7)).all()
+
+
 def test_a_close_that_raises_loses_nothing():
     class Loud:
         def __call__(self, step, info):

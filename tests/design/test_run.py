@@ -45,19 +45,35 @@ def test_many_runs_side_by_side():
         np.testing.assert_allclose(theta, alone.theta, rtol=1e-12)
 
 
-def test_parts_of_one_length_share_a_compilation():
-    run = ix.Run(PROBLEM, jnp.ones(2), NOISY, key=KEY).advance(5)
+def fading():
+    """Gradient descent with falling steps, whose state begins with a plain number of Python."""
+    return optax.GradientTransformation(
+        lambda theta: {"step": jnp.asarray(0.1)},
+        lambda updates, state, theta=None: (
+            jax.tree.map(lambda u: -state["step"] * u, updates),
+            {"step": state["step"] * jnp.float64(0.99)},
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "scheme", [NOISY, ix.DesignAndPlay(fading(), play_step=0.5)], ids=["noisy", "weak types"]
+)
+def test_parts_of_one_length_share_a_compilation(scheme):
     compilations = []
 
-    def listen(event, seconds, **_):
-        if "backend_compile" in event:
-            compilations.append(event)
+    def listen(event, seconds, fun_name="", **_):
+        if "backend_compile" in event and "advance" in fun_name:
+            compilations.append(fun_name)
 
+    jax.clear_caches()
     jax.monitoring.register_event_duration_secs_listener(listen)
-    for _ in range(3):
+    run = ix.Run(PROBLEM, jnp.ones(2), scheme, key=KEY)
+    for _ in range(4):
         run = run.advance(5)
+    jax.monitoring.unregister_event_duration_listener(listen)
     assert int(run.steps) == 20
-    assert not compilations
+    assert len(compilations) == 1
 
 
 def test_what_breaks_off_stays_where_it_was():

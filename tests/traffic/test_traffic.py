@@ -200,6 +200,17 @@ def test_second_best_tolls_by_design_and_play(noise):
     assert found.history.info.gradient_residual.max() < 1e-4
 
 
+def test_the_adjoint_is_solved_to_its_tolerance_and_no_further():
+    """Every digit more would cost rounds of the whole system, several times a step's work."""
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=2, noise=1.0)
+    scheme, key = instance.schemes["design-and-play"], jax.random.key(1)
+    found = ix.design(instance.problem, instance.theta0, scheme, x0=instance.x0, steps=60, key=key)
+    left = found.history.info.gradient_residual[40:]
+    assert scheme.sensitivity.tol == 1e-4
+    assert left.max() < 1e-4
+    assert jnp.median(left) > 1e-7
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
