@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from ._checks import warn
 from ._description import differences
+from ._devices import least_of_all, on_host, over_devices
 from ._environment import environment
 from ._files import writable_folder, write_whole
 
@@ -28,7 +29,7 @@ from ._files import writable_folder, write_whole
 _FORMAT = "incentax checkpoint 1"
 # Environment that must be the same for a run to go on bit by bit.
 _SAME = ("versions", "python", "dtype", "device")
-_TERMINATED = 128 + signal.SIGTERM
+TERMINATED = 128 + signal.SIGTERM
 
 
 class Checkpoint:
@@ -125,8 +126,27 @@ class Store:
             (sys.__stderr__ or sys.stderr).write(told + "\n")
 
     def load(self) -> "Saved | None":
-        """The latest file that is whole; `None` without any, `ValueError` for another run's."""
-        files = self.files()
+        """The latest file that is whole; `None` without any, `ValueError` for another run's.
+
+        Of several processes each has the same, which they have written at the same time.
+        """
+        saved = self._load(self.files())
+        common = least_of_all(0 if saved is None else self.count)
+        if saved is None or self.count == common:
+            return saved
+        ahead = [path for path in self.files() if _count_of(path) > common]
+        saved = self._load([path for path in self.files() if path not in ahead]) if common else None
+        if common and (saved is None or self.count != common):
+            raise ValueError(
+                f"`{self.owner}(resume=True)` needs a step that every process has kept, got "
+                f"{self.folder}, where that of another one, {common}, is missing"
+            )
+        for path in ahead:
+            path.unlink()
+        self.count = common
+        return saved
+
+    def _load(self, files: list[Path]) -> "Saved | None":
         for path in files:
             saved = _read(path)
             if saved is None:
@@ -225,6 +245,27 @@ def _locked(folder: Path, owner: str) -> Iterator[None]:
         yield
 
 
+def own_share(checkpoint: Checkpoint, owner: str) -> Checkpoint:
+    """Each process has a folder of its own."""
+    count, folder = jax.process_count(), checkpoint.folder
+    share = "run-*.ckpt" if count == 1 else f"process-*-of-{count}"
+    there = {path.name for path in (*folder.glob("run-*.ckpt"), *folder.glob("process-*-of-*"))}
+    others = there - {path.name for path in folder.glob(share)}
+    if others:
+        raise ValueError(
+            f"`{owner}(checkpoint=...)` needs as many processes as have begun in its folder, got "
+            f"{count} for {folder}, which holds {', '.join(sorted(others))}"
+        )
+    if count == 1:
+        return checkpoint
+    own = folder / f"process-{jax.process_index()}-of-{count}"
+    return Checkpoint(own, seconds=checkpoint.seconds)
+
+
+def _count_of(path: Path) -> int:
+    return int(path.stem.removeprefix("run-"))
+
+
 def _flat(tree: dict[str, Any]) -> dict[str, str]:
     """A dictionary of dictionaries, as lines."""
     flat = {}
@@ -259,12 +300,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _as_plain(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        raise ValueError(
-            "`checkpoint=...` needs a run that lies in one process, got an array of shape "
-            f"{leaf.shape} over several: share the lanes of an `ensemble` among processes instead"
-        )
-    plain = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    plain = on_host(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     return plain.view(_bits(plain.dtype))
 
 
@@ -283,25 +319,32 @@ def _as_before(saved: np.ndarray, like: Any) -> Any:
         return jax.random.wrap_key_data(jnp.asarray(saved), impl=like.dtype)
     saved = saved.view(np.dtype(like.dtype))
     sharding = getattr(like, "sharding", None)
-    spread = isinstance(sharding, jax.sharding.NamedSharding)
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return over_devices(saved, sharding)
     # A place that was not asked for before is not asked for now: programs are told apart by it.
-    return jax.device_put(saved, sharding if spread else None)
+    return jax.device_put(saved)
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Within it the signal to terminate, which clusters send, raises `SystemExit`."""
+def terminable() -> Iterator[Callable[[], bool]]:
+    """Within it the signal to terminate, which clusters send, raises `SystemExit(TERMINATED)`.
+
+    Where several processes run side by side it is kept until they agree: whether it came.
+    """
+    came, alone = threading.Event(), jax.process_count() == 1
     own = threading.current_thread() is threading.main_thread()
     if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
+        yield came.is_set
         return
 
     def end(number: int, frame: Any) -> None:
         del number, frame
-        raise SystemExit(_TERMINATED)
+        came.set()
+        if alone:
+            raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield came.is_set
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._devices import on_host
+
 # Where code is that versions tell apart, and no user's own.
 _INSTALLED = (
     str(Path(__file__).parent),
@@ -141,9 +143,9 @@ def _content(cell: types.CellType) -> Any:
 def _own(thing: Any) -> str:
     """What is to be said of a thing itself, not of its parts."""
     if isinstance(thing, jax.Array) and jnp.issubdtype(thing.dtype, jax.dtypes.prng_key):
-        return f"{jax.random.key_impl(thing)} key {_shown(np.asarray(jax.random.key_data(thing)))}"
+        return f"{jax.random.key_impl(thing)} key {_shown(on_host(jax.random.key_data(thing)))}"
     if isinstance(thing, jax.Array | np.ndarray | np.generic):
-        return _shown(np.asarray(thing))
+        return _shown(on_host(thing))
     if thing is None or isinstance(thing, bool | int | float | complex | str | bytes | np.dtype):
         return repr(thing)
     if isinstance(thing, types.FunctionType):

@@ -12,6 +12,7 @@ FLOORS = {
     "_cache": 0,
     "_checkpoint": 0,
     "_description": 0,
+    "_devices": 0,
     "_environment": 0,
     "callbacks": 1,
     "_checks": 0,

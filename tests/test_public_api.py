@@ -28,7 +28,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
     without = {
         "DesignFailure", "DesignSolution", "Equilibrium", "History", "Hypergradient", "Instance",
         "RESULTS", "SchemeInfo", "PathSet", "Network", "Demand", "SystemOptimum",
-        "LogitEquilibrium", "Graph", "RegulatorInfo", "RegulatedRun",
+        "LogitEquilibrium", "EvenPairs", "Graph", "RegulatorInfo", "RegulatedRun",
         "GoldsteinMeasure", "SeekingConstants", "Power", "StepSizes",
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
         "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants",

@@ -4,9 +4,7 @@ from ._chunks import run_in_chunks as run_in_chunks, watch_at_door as watch_at_d
 from ._constraint import Constraint as Constraint
 from ._design import design as design
 from ._ensemble import (
-    automatic as automatic,
     ensemble as ensemble,
-    over_devices as over_devices,
 )
 from ._front import Front as Front, pareto as pareto
 from ._lanes import Ensemble as Ensemble

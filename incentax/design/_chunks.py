@@ -13,10 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._checkpoint import as_checkpoint, Checkpoint, opened, Store, terminable
+from .._checkpoint import (
+    as_checkpoint,
+    Checkpoint,
+    opened,
+    own_share,
+    Store,
+    terminable,
+    TERMINATED,
+)
 from .._checks import is_inside, require_count
 from .._compile import is_preparing
 from .._description import described
+from .._devices import agreed
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
 from ._looks import Clock, close_all, words_of
@@ -58,11 +67,6 @@ def watch_at_door(
                 f"index {index}"
             )
     checkpoint = as_checkpoint(owner, checkpoint, resume)
-    if checkpoint is not None and jax.process_count() > 1:
-        raise ValueError(
-            f"`{owner}(checkpoint=...)` needs one process, got {jax.process_count()}: `ensemble` "
-            "shares lanes among several, and keeps each one's own"
-        )
     if chunk is not None:
         chunk = require_count(owner, "chunk", chunk)
     if not progress and not callbacks and checkpoint is None and chunk is None:
@@ -87,17 +91,18 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
     if is_preparing():
         return advanced(run, min(steps, rows * every), rows, lanes=lanes)
     with ExitStack() as stack:
-        store = None
+        store, terminated = None, bool
         if watch.checkpoint is not None:
             what = _what(run)
-            store = stack.enter_context(opened(watch.checkpoint, owner, what, resume=watch.resume))
+            folder = own_share(watch.checkpoint, owner)
+            store = stack.enter_context(opened(folder, owner, what, resume=watch.resume))
             run = _restored(store, run, rows, lanes)
             if run.count > steps:
                 raise ValueError(
                     f"`{owner}(resume=True)` needs at least the steps that are done, "
                     f"{run.count} in {store.folder}, got steps={steps}"
                 )
-            stack.enter_context(terminable())
+            terminated = stack.enter_context(terminable())
         stack.callback(close_all, watch.callbacks)
         clock, stopped = Clock(run.count), False
         try:
@@ -111,10 +116,14 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                 jax.block_until_ready(ahead.progress)
                 run = ahead
                 stopped = _told(run, steps, watch, clock, lanes)
+                due = store is not None and store.due()
+                stopped, due, over = agreed(stopped, due, terminated())
                 if len(run.parts) >= _PARTS:
                     run = _joined(run)
-                if store is not None and store.due():
+                if store is not None and (due or over):
                     run = _saved(store, run)
+                if over:
+                    raise SystemExit(TERMINATED)
         except BaseException as error:
             if store is not None:
                 _save_at_last(store, run, error, f"{watch.again} goes on from there")
@@ -179,9 +188,13 @@ def _saved(store: Store, run: Run) -> Run:
 
 
 def _save_at_last(store: Store, run: Run, error: BaseException, again: str) -> None:
-    """Before an error goes on: the run is written, and the error says where it is."""
+    """Before an error goes on: the run is written, and the error says where it is.
+
+    Of several processes one that fails cannot ask the others for their shares.
+    """
     try:
-        _saved(store, run)
+        if jax.process_count() == 1:
+            _saved(store, run)
     except Exception as another:  # the first one is what is told
         error.add_note(f"not written: {another}")
     store.tell(error, "step", again)

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checkpoint import as_checkpoint, Checkpoint, opened, Store, terminable
+from .._checkpoint import as_checkpoint, Checkpoint, opened, own_share, Store, terminable
 from .._checks import is_inside, require_count, require_rows, warn
 from .._compile import compiled, is_preparing, shape_of
 from .._description import described
+from .._devices import automatic, least_of_all, over_devices
 from .._tree import as_pytree_function
 from ._design import design
 from ._lanes import Ensemble
@@ -111,9 +111,10 @@ def ensemble(
         done = blocks.run((), None if is_preparing() else report)
     else:
         what = described(run=one, inputs=inputs, block=size)
-        folder = _own_share(checkpoint)
+        folder = own_share(checkpoint, "ensemble")
         with opened(folder, "ensemble", what, resume=resume) as store, terminable():
-            done = blocks.run(_as_all_have(blocks.kept(store)), report, store)
+            kept = blocks.kept(store)
+            done = blocks.run(kept[: least_of_all(len(kept))], report, store)
     return Ensemble(done, inputs, count, blocks.rows())
 
 
@@ -272,30 +273,6 @@ def _save(store: Store, done: tuple[PyTree, ...]) -> None:
         store.save(done, len(done), {"blocks": len(done)})
 
 
-def _as_all_have(done: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-    """Blocks that every process has finished: they go on side by side."""
-    if jax.process_count() == 1:
-        return done
-    counts = multihost_utils.process_allgather(np.asarray(len(done)))
-    return done[: int(np.min(counts))]
-
-
-def automatic(mesh: Mesh) -> Mesh:
-    """Of shardings that the compiler works out for itself, whatever the mesh was made for."""
-    return Mesh(mesh.devices, mesh.axis_names)
-
-
-def over_devices(leaf: Array, sharding: NamedSharding) -> Array:
-    """An array that all processes have, shared out over their devices."""
-    if jax.process_count() == 1:
-        return jax.device_put(leaf, sharding)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        spread = over_devices(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(spread, impl=jax.random.key_impl(leaf))
-    host = np.asarray(leaf)
-    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
-
-
 def _on_host(leaf: Array) -> np.ndarray:
     """The rows that are on this process's devices, in order; keys as what they consist of."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -331,20 +308,3 @@ def _spread(one: Callable[..., PyTree], inputs: dict[str, PyTree], *, mesh: Mesh
     # Along other axes every device has the whole answer of its lanes.
     whole = NamedSharding(mesh, lanes)
     return jax.lax.with_sharding_constraint(spread(arrays[0], inputs), whole)
-
-
-def _own_share(checkpoint: Checkpoint) -> Checkpoint:
-    """Each process has a folder of its own."""
-    count, folder = jax.process_count(), checkpoint.folder
-    share = "run-*.ckpt" if count == 1 else f"process-*-of-{count}"
-    there = {path.name for path in (*folder.glob("run-*.ckpt"), *folder.glob("process-*-of-*"))}
-    others = there - {path.name for path in folder.glob(share)}
-    if others:
-        raise ValueError(
-            "`ensemble(checkpoint=...)` needs as many processes as have begun in its folder, got "
-            f"{count} for {folder}, which holds {', '.join(sorted(others))}"
-        )
-    if count == 1:
-        return checkpoint
-    own = folder / f"process-{jax.process_index()}-of-{count}"
-    return Checkpoint(own, seconds=checkpoint.seconds)

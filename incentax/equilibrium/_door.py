@@ -7,6 +7,7 @@ from jaxtyping import Array, PyTree
 
 from .._checks import as_float, is_traced, require, warn
 from .._compile import compiled
+from .._devices import on_host
 from ..games import AbstractGame
 from ..sets import AbstractSet
 
@@ -40,11 +41,12 @@ def inside(owner: str, name: str, point: PyTree, point_set: AbstractSet) -> PyTr
         return require(leaf, near, rule, {"value": leaf, "nearest point": nearest})
 
     if is_traced(finite, far):
-        checked_point = jax.tree.map(checked, point, projected, finite, far)
+        outside = is_traced(far)
     else:
-        known = jax.tree.map(np.asarray, (finite, far))
-        checked_point = jax.tree.map(checked, point, projected, *known)
-    if not start or not (is_traced(far) or any(map(np.any, jax.tree.leaves(far)))):
+        finite, far = jax.tree.map(on_host, (finite, far))
+        outside = any(map(np.any, jax.tree.leaves(far)))
+    checked_point = jax.tree.map(checked, point, projected, finite, far)
+    if not start or not outside:
         return checked_point
     if not is_traced(far):
         warn(f"`{owner}({name}=...)` lies outside of its set: going on from the nearest point.")

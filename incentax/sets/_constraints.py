@@ -1,6 +1,7 @@
 """Linear constraints: the form in which every strategy set can be written."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -46,24 +47,43 @@ class Blocks(AbstractRows):
     count: int = eqx.field(static=True)
     # Equal blocks are rows of a matrix, which is several times faster than segment sums.
     equal_size: int | None = eqx.field(static=True)
+    # Parts of the array, with as many entries and blocks each, that lie on devices of their own.
+    shares: int = eqx.field(static=True, default=1)
 
     def __call__(self, x: Array) -> Array:
         if self.equal_size is not None:
             # A product with ones: XLA would fuse a sum into its use and redo it for every entry.
             rows, ones = x.reshape(self.count, self.equal_size), jnp.ones(self.equal_size, x.dtype)
             return jnp.matmul(rows, ones, precision=jax.lax.Precision.HIGHEST)
-        return jax.ops.segment_sum(x, self.ids, self.count, indices_are_sorted=True)
+        return self._segments(jax.ops.segment_sum, x)
 
     def max(self, v: Array) -> Array:
         if self.equal_size is not None:
             return jnp.max(v.reshape(self.count, self.equal_size), axis=1)
-        return jax.ops.segment_max(v, self.ids, self.count, indices_are_sorted=True)
+        return self._segments(jax.ops.segment_max, v)
 
     def transpose(self, y: Array) -> Array:
         if self.equal_size is not None:
             # `jnp.repeat` is ten times slower than this on CPU.
             return jnp.broadcast_to(y[:, None], (self.count, self.equal_size)).ravel()
-        return y[self.ids]
+        if self.shares == 1:
+            return y[self.ids]
+        return jax.vmap(lambda y, ids: y[ids])(y.reshape(self.shares, -1), self._own_ids()).ravel()
+
+    def _segments(self, reduce: Callable[..., Array], x: Array) -> Array:
+        if self.shares == 1:
+            return reduce(x, self.ids, self.count, indices_are_sorted=True)
+        own = self.count // self.shares
+
+        def one(x: Array, ids: Array) -> Array:
+            return reduce(x, ids, own, indices_are_sorted=True)
+
+        return jax.vmap(one)(x.reshape(self.shares, -1), self._own_ids()).ravel()
+
+    def _own_ids(self) -> Int[Array, "shares d/shares"]:
+        """Counted from the first block of each part."""
+        first = jnp.arange(self.shares, dtype=self.ids.dtype) * (self.count // self.shares)
+        return self.ids.reshape(self.shares, -1) - first[:, None]
 
     def dense(self, dtype: jnp.dtype) -> Array:
         return (self.ids[None, :] == jnp.arange(self.count)[:, None]).astype(dtype)

@@ -1,5 +1,9 @@
 from ._city import generate_city as generate_city
-from ._devices import share_pairs as share_pairs
+from ._devices import (
+    even_pairs as even_pairs,
+    EvenPairs as EvenPairs,
+    share_pairs as share_pairs,
+)
 from ._logit import logit_equilibrium as logit_equilibrium, LogitEquilibrium as LogitEquilibrium
 from ._markovian import MarkovianGame as MarkovianGame
 from ._network import Demand as Demand, Network as Network

@@ -30,7 +30,7 @@ def incidence_of(number_of_links: int, paths: PathSet) -> AbstractIncidence:
     """The form that is fastest at this size."""
     if number_of_links * paths.number_of_paths <= _DENSE:
         return DenseIncidence(number_of_links, paths)
-    return SparseIncidence(number_of_links, paths)
+    return SparseIncidence(number_of_links, paths.number_of_paths, entries_of(paths))
 
 
 class DenseIncidence(AbstractIncidence):
@@ -40,7 +40,7 @@ class DenseIncidence(AbstractIncidence):
 
     def __init__(self, number_of_links: int, paths: PathSet):
         matrix = np.zeros((number_of_links, paths.number_of_paths))
-        np.add.at(matrix, (paths.links, _path_of_entry(paths)), 1.0)
+        np.add.at(matrix, entries_of(paths), 1.0)
         self.matrix = jnp.asarray(matrix)
 
     def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
@@ -57,11 +57,30 @@ class SparseIncidence(AbstractIncidence):
     along: "_Sums"
     over: "_Sums"
 
-    def __init__(self, number_of_links: int, paths: PathSet):
-        path, link = _path_of_entry(paths), paths.links
+    def __init__(
+        self, number_of_links: int, number_of_paths: int, entries: tuple[np.ndarray, np.ndarray]
+    ):
+        """`entries`: links, and the paths that use them, path by path."""
+        link, path = entries
         order = np.argsort(link, kind="stable")
-        self.along = _Sums(path, link, (paths.number_of_paths, number_of_links), 8)
-        self.over = _Sums(link[order], path[order], (number_of_links, paths.number_of_paths), 16)
+        self.along = _Sums(path, link, (number_of_paths, number_of_links), 8)
+        self.over = _Sums(link[order], path[order], (number_of_links, number_of_paths), 16)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Of its two tables."""
+        return len(self.along.group), len(self.over.group)
+
+    def filled_up(self, along: int, over: int) -> "SparseIncidence":
+        """With tables of so many rows, the last of which add nothing."""
+        tables = (self.along.filled_up(along), self.over.filled_up(over))
+        return eqx.tree_at(lambda one: (one.along, one.over), self, tables)
+
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """What it was made of."""
+        columns = np.stack([np.asarray(column) for column in self.along.columns], axis=1)
+        row, place = np.nonzero(columns < self.along.values)
+        return columns[row, place], np.asarray(self.along.group)[row]
 
     def over_links(self, path_values: Float[Array, " paths"]) -> Float[Array, " links"]:
         return _transposable(self.over, self.along, path_values)
@@ -70,8 +89,9 @@ class SparseIncidence(AbstractIncidence):
         return _transposable(self.along, self.over, link_values)
 
 
-def _path_of_entry(paths: PathSet) -> Int[np.ndarray, " entries"]:
-    return np.repeat(np.arange(paths.number_of_paths), np.diff(paths.offsets))
+def entries_of(paths: PathSet) -> tuple[np.ndarray, np.ndarray]:
+    """Links, and the paths that use them, path by path."""
+    return paths.links, np.repeat(np.arange(paths.number_of_paths), np.diff(paths.offsets))
 
 
 class _Sums(eqx.Module):
@@ -96,6 +116,14 @@ class _Sums(eqx.Module):
         table[within % width, row] = value
         self.columns = tuple(jnp.asarray(column) for column in table)
         self.group = jnp.asarray(np.repeat(np.arange(self.groups), rows).astype(np.int32))
+
+    def filled_up(self, rows: int) -> "_Sums":
+        more = (0, rows - len(self.group))
+        columns = tuple(
+            jnp.pad(column, more, constant_values=self.values) for column in self.columns
+        )
+        group = jnp.pad(self.group, more, constant_values=self.groups - 1)
+        return eqx.tree_at(lambda one: (one.columns, one.group), self, (columns, group))
 
     def __call__(self, values: Float[Array, " values"]) -> Float[Array, " groups"]:
         padded = jnp.append(values, 0)

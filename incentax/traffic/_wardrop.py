@@ -55,7 +55,9 @@ class _Steps:
 
     def __init__(self, game: Any, theta: Array, start: Array):
         self.game, self.theta, self.start = game, theta, start
-        self.trips = game.flows.trips.astype(start.dtype)
+        trips = game.flows.trips.astype(start.dtype)
+        # Pairs without trips choose as those with few would.
+        self.trips = jnp.maximum(trips, 1e-12 * jnp.max(trips))
         self.blocks, self.eps = game.simplex.blocks, float(jnp.finfo(start.dtype).eps)
 
     def at(self, x: Array) -> _State:

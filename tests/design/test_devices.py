@@ -4,6 +4,7 @@ In processes of their own: how many devices there are is settled when JAX starts
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -114,6 +115,46 @@ def test_pairs_over_eight_devices_with_one_all_reduce_a_step_of_play():
     )
 
 
+@pytest.mark.slow  # programs over eight devices
+@pytest.mark.parametrize("matrix", ["dense", "sparse"])
+def test_pairs_with_paths_of_their_own_number(matrix):
+    run(
+        """
+        from collections import Counter
+        from incentax.traffic import _incidence
+        if sys.argv[1] == "sparse":
+            _incidence._DENSE = 0
+        network, demand = ix.traffic.sioux_falls()
+        paths = ix.traffic.generate_paths(network, demand)
+        even = ix.traffic.even_pairs(demand, paths, 8)
+        def made(demand, paths):
+            return ix.traffic.RoutingGame(
+                network, demand, paths, eta=1.0, tolled_links=np.arange(20)
+            )
+        alone, evened, theta = made(demand, paths), made(*even[:2]), jnp.full(20, 0.5)
+        x0 = evened.strategy_set.centre()
+        mesh = jax.sharding.Mesh(np.array(jax.devices()), ("pairs",))
+        shared, x0 = ix.traffic.share_pairs((evened, x0), evened, mesh)
+        found = ix.solve_equilibrium(shared, theta, x0).x
+        assert found.sharding.spec == jax.sharding.PartitionSpec("pairs")
+        expected = ix.solve_equilibrium(alone, theta).x
+        np.testing.assert_allclose(found[even.place], expected, atol=1e-9)
+        def slope(game, x0=None):
+            def cost(theta):
+                return game.total_travel_time(theta, ix.solve_equilibrium(game, theta, x0).x)
+            return jax.grad(cost)(theta)
+        np.testing.assert_allclose(slope(shared, x0), slope(alone), rtol=1e-9)
+        operator = jax.jit(lambda game, theta, x: game.operator(theta, x))
+        text = operator.lower(shared, theta, x0).compile().as_text()
+        kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+        seen = Counter(re.findall(rf"= \\S+ ({kinds})(?:-start)?\\(", text))
+        assert seen == {"all-reduce": 1}, seen
+        """,
+        matrix,
+        JAX_NUM_CPU_DEVICES="8",
+    )
+
+
 @pytest.mark.slow  # a program over four devices
 def test_lanes_and_pairs_together():
     run(
@@ -147,14 +188,10 @@ def test_what_cannot_be_shared_out_is_refused():
                 else:
                     raise AssertionError("nothing was refused")
             five = jax.sharding.Mesh(np.array(jax.devices()), ("pairs",))
-            refused("devices that divide the pairs, got 5 along 'pairs'", roads, roads, five)
+            words = "5 parts, the devices along 'pairs', with as many pairs and paths each, got 528"
+            refused(words, roads, roads, five)
             refused("needs a `RoutingGame`, got Game", game, game, five)
             refused("needs a `jax.sharding.Mesh`, got 3", roads, roads, 3)
-            network, demand = ix.traffic.sioux_falls()
-            ragged = ix.traffic.generate_paths(network, demand)
-            one = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("pairs",))
-            refused("as many paths for every pair", *[
-                ix.traffic.RoutingGame(network, demand, ragged)] * 2, one)
             """
         ),
         JAX_NUM_CPU_DEVICES="5",
@@ -196,6 +233,25 @@ _SHARE = """
     )
     found.save(folder)
     print("done", found.index.tolist(), flush=True)
+"""
+
+
+_LONG = """
+    folder = pathlib.Path(sys.argv[1])
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=2)
+    mesh, roads = jax.sharding.Mesh(np.array(jax.devices()), ("pairs",)), instance.problem.game
+    spread, x0 = ix.traffic.share_pairs((instance.problem, instance.x0), roads, mesh)
+    def look(step, info):
+        print(step, flush=True)
+        if slow:
+            import time
+            time.sleep(1)
+    found = ix.design(
+        spread, instance.theta0, instance.schemes["design-and-play"], x0=x0, steps=300,
+        checkpoint=ix.Checkpoint(folder / "run", seconds=0), resume=True, chunk=20,
+        callbacks=[look],
+    )
+    np.save(folder / f"theta{index}.npy", found.theta)
 """
 
 
@@ -241,6 +297,31 @@ def _thetas(folder):
 def test_lanes_over_processes_and_pairs_within(tmp_path):
     for share in _begin(tmp_path / "run", 0, _PAIRS):
         assert share.ends() == 0, share.error.read_text()
+
+
+@pytest.mark.slow  # pairs of processes
+def test_a_run_whose_pairs_lie_in_two_processes_goes_on(tmp_path):
+    def thetas(folder):
+        for share in _begin(folder, 0, _LONG):
+            assert share.ends() == 0, share.error.read_text()
+        return [np.load(folder / f"theta{index}.npy") for index in range(2)]
+
+    whole, other = thetas(tmp_path / "whole")
+    np.testing.assert_array_equal(whole, other)
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        folder = tmp_path / how.name
+        first, second = _begin(folder, 1, _LONG)
+        while "\n60\n" not in second.told.read_text() and second.process.poll() is None:
+            time.sleep(0.1)
+        second.process.send_signal(how)
+        codes = first.ends(120), second.ends(120)
+        if how == signal.SIGTERM:
+            assert codes == (143, 143)
+            assert "saved in" in first.error.read_text()
+        assert all(list((folder / "run").glob(f"process-{k}-of-2/run-*.ckpt")) for k in range(2))
+        for theta in thetas(folder):
+            np.testing.assert_array_equal(theta, whole)
+        assert "\n20\n" not in (folder / "out0").read_text()  # it did not begin anew
 
 
 @pytest.mark.slow  # pairs of processes, one of which has to find out that the other is gone

@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 
 import incentax as ix
-from incentax.traffic._incidence import DenseIncidence, incidence_of, SparseIncidence
+from incentax.traffic._incidence import (
+    DenseIncidence,
+    entries_of,
+    incidence_of,
+    SparseIncidence,
+)
 
 
 @pytest.fixture(scope="module")
 def both():
     network, demand = ix.traffic.sioux_falls()
     paths = ix.traffic.k_shortest_paths(network, demand, 3)
-    return DenseIncidence(76, paths), SparseIncidence(76, paths)
+    return DenseIncidence(76, paths), SparseIncidence(76, paths.number_of_paths, entries_of(paths))
 
 
 def _apply(incidence, name, values):
