@@ -37,8 +37,9 @@ FLOORS = {
     "problems": 8,
     "plots": 8,
     "experiments": 9,
-    "cli": 10,
-    "__main__": 11,
+    "bench": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 
 

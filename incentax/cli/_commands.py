@@ -16,6 +16,7 @@ from ..assumptions import diagnose as diagnose_problem
 from ..diagnostics import certify as certify_design
 from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem, Table
 from ..problems import READY
+from ._bench import bench
 from ._chosen import Chosen, chosen, chosen_again, kept as kept_arguments
 from ._folder import folder_for, read_result, run_kept
 from ._html import page
@@ -32,6 +33,7 @@ app = App(
     default_parameter=Parameter(consume_multiple=True, negative=()),
 )
 app.register_install_completion_command()
+app.command(bench)
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set")]
 

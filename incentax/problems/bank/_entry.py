@@ -20,7 +20,8 @@ class BankDesign:
 
     - `.problem`, `.theta0`: the problem and its start, made when first asked for; `.x0` is `None`:
       agents start at the centre of their set.
-    - `.best`: the least known objective. `.source`: where the problem is from.
+    - `.best`: the least known objective. `.source`: where the problem is from. `.kind`: what it
+      is about, in words.
     """
 
     make: Callable[[], tuple[DesignProblem, PyTree]]
@@ -31,6 +32,11 @@ class BankDesign:
     @cached_property
     def _made(self) -> tuple[DesignProblem, PyTree]:
         return self.make()
+
+    @property
+    def kind(self) -> str:
+        made_by: Any = getattr(self.make, "func", self.make)
+        return made_by.__module__.rsplit(".", 1)[1].strip("_").replace("_", " ")
 
     @property
     def problem(self) -> DesignProblem:

@@ -1,0 +1,12 @@
+"""Methods side by side over the bank of designs: the command `incentax bench`."""
+
+from ._answer import Answer as Answer, Method as Method, Refused as Refused
+from ._methods import METHODS as METHODS
+from ._one import judged as judged, solve_one as solve_one
+from ._runs import (
+    Limits as Limits,
+    methods_named as methods_named,
+    problems_named as problems_named,
+    run as run,
+)
+from ._tables import draw as draw, ratios as ratios, tables as tables, words as words

@@ -1,0 +1,123 @@
+"""One method on one problem, and what its answer is worth."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .._files import write_json
+from ..design import DesignProblem
+from ..diagnostics import certify
+from ..equilibrium import solve_equilibrium
+from ..problems import bank
+from ..problems.bank import BankDesign
+from ._answer import Answer, Refused
+from ._methods import METHODS
+
+# Published values are rounded to six decimals, some to five.
+_ROUNDED = 6e-6
+# Residual of the agents, relative, beyond which nothing is solved.
+_SETTLED = 1e-6
+
+
+def tolerance(best: float) -> float:
+    """How far an objective may be from the best known value."""
+    return 1e-6 * max(abs(best), 1e-6) + (_ROUNDED if abs(best) > 1e-3 else 0.0)
+
+
+def solve_one(
+    method: str,
+    problem: str,
+    path: Path,
+    *,
+    began: float | None = None,
+    repeat: int = 1,
+    certified: bool = False,
+) -> None:
+    """Writes a row of figures to `path`, and again as more is known.
+
+    `began`: when the process was started, in seconds since 1970. `repeat`: how often it solves the
+    problem again, with all compiled.
+    """
+    began = time.time() if began is None else began
+    entry = bank.designs[problem]
+    row: dict[str, Any] = {"method": method, "problem": problem, "kind": entry.kind}
+    try:
+        theta0 = jnp.asarray(entry.theta0)
+        solve = METHODS[method].prepare(entry.problem, theta0)
+        answer = jax.block_until_ready(solve())
+    except Refused as refusal:
+        write_json(path, {**row, "status": "refused", "words": str(refusal)})
+        return
+    row["seconds from start"] = time.time() - began
+    row |= judged(entry, answer)
+    row |= {"incentives": theta0.size, "megabytes": _peak()}
+    write_json(path, row)
+    if repeat:
+        row["seconds after compilation"] = float(np.median([_timed(solve) for _ in range(repeat)]))
+        write_json(path, {**row, "megabytes": _peak()})
+    if certified and "objective" in row:
+        row["certificate"] = str(certify(entry.problem, _inside(entry.problem, answer)).verdict)
+        write_json(path, row)
+
+
+def judged(entry: BankDesign, answer: Answer) -> dict[str, Any]:
+    """The objective at the equilibrium of an answer, solved anew from the answer's strategies, and
+    what that makes of it."""
+    said = {"claims": answer.claims, "words": answer.words}
+    if not np.isfinite(answer.theta).all():
+        return {"status": "not finite", **said}
+    problem, theta = entry.problem, _inside(entry.problem, answer)
+    found = solve_equilibrium(problem.game, theta, answer.x, throw=False)
+    objective, best = float(problem.objective(theta, found.x)), float(entry.best)
+    left = float(found.residual)
+    off = objective - best
+    settled = left <= _SETTLED * max(1.0, float(jnp.max(jnp.abs(found.x))))
+    if not (settled and np.isfinite(objective)):
+        status = "no equilibrium"
+    elif abs(off) <= tolerance(best):
+        status = "solved"
+    elif off < 0:
+        status = "better than the best known"
+    else:
+        status = "elsewhere, called a success" if answer.claims else "elsewhere"
+    return {
+        "status": status,
+        **said,
+        "objective": objective,
+        "best": best,
+        "gap": off / max(abs(best), 1e-6),
+        "residual": left,
+        "moved into the set": float(jnp.max(jnp.abs(theta - jnp.asarray(answer.theta)))),
+        "theta": np.asarray(theta),
+    }
+
+
+def _inside(problem: DesignProblem, answer: Answer) -> Array:
+    return problem.incentive_set.project(jnp.asarray(answer.theta, float))
+
+
+def _timed(solve: Callable[[], Answer]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(solve())
+    return time.perf_counter() - start
+
+
+def _peak() -> float:
+    """Of this process, so far."""
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def main(arguments: list[str]) -> None:
+    """What a process of its own does: its only argument is the JSON of [`solve_one`][]'s."""
+    asked = json.loads(arguments[0])
+    solve_one(**{**asked, "path": Path(asked["path"])})

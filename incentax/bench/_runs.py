@@ -1,0 +1,207 @@
+"""Every method on every problem, each in a process of its own with a limit of time and memory."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .._files import write_json
+from ..problems import bank
+from ._answer import Method
+from ._methods import METHODS
+
+# Small ones of every kind; what is always there.
+QUICK = (
+    "Pigou toll",
+    "Outrata 1e",
+    "qpec1 (Jiang, Ralph)",
+    "oligopoly, exact exponent, g = 1.0",
+    "kink D1",
+    "emission tax, output free, tax unit interval",
+)
+INSTALLED = tuple(name for name, method in METHODS.items() if not method.needs)
+_POLL = 0.05
+
+
+class Limits(NamedTuple):
+    """Of one process: seconds, and megabytes of memory (watched where /proc tells them)."""
+
+    seconds: float = 300.0
+    megabytes: float = 4000.0
+
+
+def problems_named(names: Sequence[str]) -> list[str]:
+    """Names of designs in the bank: `quick`, `all`, a kind, a name, or how names begin."""
+    found: list[str] = []
+    for name in names:
+        kinds = {entry.kind for entry in bank.designs.values()}
+        if name == "all":
+            found += bank.designs
+        elif name == "quick":
+            found += QUICK
+        elif name in bank.designs:
+            found.append(name)
+        elif name in kinds:
+            found += [one for one, entry in bank.designs.items() if entry.kind == name]
+        elif any(one.startswith(name) for one in bank.designs):
+            found += [one for one in bank.designs if one.startswith(name)]
+        else:
+            raise ValueError(
+                f"`--problems` needs names of the bank, got {name!r}; there are the sets 'quick' "
+                f"and 'all', the kinds {', '.join(sorted(kinds))}, and the problems "
+                f"{', '.join(bank.designs)}"
+            )
+    return list(dict.fromkeys(found))
+
+
+def methods_named(names: Sequence[str]) -> list[str]:
+    """Names of methods: `all`, `installed` (nothing more needed) or a name."""
+    found: list[str] = []
+    for name in names:
+        if name not in ("all", "installed", *METHODS):
+            raise ValueError(
+                f"`--methods` needs names of methods, got {name!r}; there are 'all', 'installed', "
+                f"{', '.join(METHODS)}"
+            )
+        found += {"all": METHODS, "installed": INSTALLED}.get(name, [name])
+    return list(dict.fromkeys(found))
+
+
+def run(
+    problems: Sequence[str],
+    methods: Sequence[str],
+    out: Path,
+    *,
+    report: Callable[[str, float], None],
+    repeat: int = 1,
+    limits: Limits = Limits(),  # noqa: B008  # cannot be changed
+    install: bool = False,
+    resume: bool = False,
+    certified: bool = False,
+) -> list[dict[str, Any]]:
+    """Rows of figures, written one by one to `out/rows`.
+
+    **Raises** `ValueError` where rows lie in `out` already and are not to be gone on with.
+    """
+    folder = out / "rows"
+    folder.mkdir(exist_ok=True)
+    pairs = [(method, problem) for problem in problems for method in methods]
+    if any(folder.glob("*.json")) and not resume:
+        raise ValueError(
+            f"`--out` needs a folder without rows, got {out}: --resume goes on with it; to begin "
+            "anew, choose another folder or delete its files"
+        )
+    pythons = {method: _python_for(METHODS[method], install, report) for method in methods}
+    for done, (method, problem) in enumerate(pairs):
+        path = folder / f"{_plain(method)}--{_plain(problem)}.json"
+        report(f"{method}: {problem}", done / len(pairs))
+        if path.is_file():
+            continue
+        python, missing = pythons[method]
+        row = {"method": method, "problem": problem, "kind": bank.designs[problem].kind}
+        if python is None:
+            write_json(path, {**row, "status": "not installed", "words": missing})
+            continue
+        asked = {"method": method, "problem": problem, "repeat": repeat, "certified": certified}
+        write_json(path, {**row, **_in_a_process(python, asked, limits)})
+    report("done", 1.0)
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    place = {pair: at for at, pair in enumerate(pairs)}
+    return sorted(rows, key=lambda row: place.get((row["method"], row["problem"]), len(pairs)))
+
+
+def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The row of one process, whatever became of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "row.json"
+        asked = {**asked, "path": str(path), "began": time.time()}
+        with open(Path(folder) / "error", "w+") as error:
+            process = subprocess.Popen(
+                [python, "-m", "incentax.bench", json.dumps(asked)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=error,
+                env={**os.environ, "JAX_ENABLE_X64": "1"},
+            )
+            try:
+                ended = _watched(process, limits)
+            finally:
+                process.kill()
+                process.wait()
+            error.seek(0)
+            told = [line for line in error.read().splitlines() if line.strip()]
+        row = json.loads(path.read_text()) if path.is_file() else {}
+    if ended is None and process.returncode:
+        ended = "crashed", told[-1] if told else f"exit status {process.returncode}"
+    if ended is None:
+        return row
+    # What it answered before it was ended still counts.
+    return {**row, "ended": ": ".join(ended)} if row else {"status": ended[0], "words": ended[1]}
+
+
+def _watched(process: subprocess.Popen, limits: Limits) -> tuple[str, str] | None:
+    """Waits for its end; which limit it met, if any."""
+    start = time.monotonic()
+    while process.poll() is None:
+        if time.monotonic() - start > limits.seconds:
+            return "out of time", f"more than {limits.seconds:g} seconds"
+        if _megabytes(process.pid) > limits.megabytes:
+            return "out of memory", f"more than {limits.megabytes:g} MB"
+        time.sleep(_POLL)
+    return None
+
+
+def _megabytes(process: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (OSError, IndexError):  # it has ended, or this is no Linux
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _python_for(
+    method: Method, install: bool, report: Callable[[str, float], None]
+) -> tuple[str | None, str]:
+    """The interpreter that has what a method needs, or why there is none."""
+    if all(importlib.util.find_spec(name) for name in method.modules):
+        return sys.executable, ""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "incentax" / "bench" / _plain("-".join(method.needs))
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    whole = folder / "whole"
+    if whole.is_file():
+        return str(python), ""
+    if not install:
+        return None, f"{', '.join(method.needs)}: --install makes an environment for it"
+    report(f"installing {', '.join(method.needs)}", 0.0)
+    venv.create(folder, with_pip=True, clear=True)
+    same = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
+    command = [str(python), "-m", "pip", "install", "-q", _ourselves(), *same, *method.needs]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        last = [line for line in told.stderr.splitlines() if line.strip()][-1:]
+        return None, f"{', '.join(method.needs)} did not install: {' '.join(last)}"
+    whole.touch()
+    return str(python), ""
+
+
+def _ourselves() -> str:
+    """What pip takes for this very package: its folder, or its version."""
+    distribution = importlib.metadata.distribution("incentax")
+    source = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
+    if source.startswith("file://"):
+        return source.removeprefix("file://")
+    return f"incentax=={distribution.version}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")

@@ -1,0 +1,134 @@
+"""What the rows say: tables, and performance profiles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import plots
+from ..experiments import Table
+
+_SOLVED = ("solved", "better than the best known")
+CLOCKS = ("seconds from start", "seconds after compilation")
+
+Rows = Sequence[dict[str, Any]]
+
+
+def is_solved(row: dict[str, Any]) -> bool:
+    """Whether the best known value was reached, at an equilibrium."""
+    return row["status"] in _SOLVED
+
+
+def tables(rows: Rows) -> list[Table]:
+    """By method, by kind, and by problem."""
+    return [_by_method(rows), _by_kind(rows), _by_problem(rows)]
+
+
+def words(rows: Rows) -> list[str]:
+    """What they come to."""
+    methods, problems = _names(rows, "method"), _names(rows, "problem")
+    told = [f"{len(problems)} problems, {len(methods)} methods."]
+    for method in methods:
+        own = [row for row in rows if row["method"] == method]
+        better = [row["problem"] for row in own if row["status"] == _SOLVED[1]]
+        if better:
+            told.append(f"{method} is better than the best known value on {', '.join(better)}.")
+    return told
+
+
+def ratios(rows: Rows, clock: str) -> dict[str, np.ndarray]:
+    """Of every method, over problems that any solved: its time to the least; infinite unsolved.
+
+    E. D. Dolan, J. J. Moré, *Mathematical Programming* 91 (2002) 201-213, equation 2.1.
+    """
+    time = {
+        (row["method"], row["problem"]): row.get(clock) or np.inf for row in rows if is_solved(row)
+    }
+    methods, problems = _names(rows, "method"), _names(rows, "problem")
+    table = np.array([[time.get((m, p), np.inf) for p in problems] for m in methods])
+    table = table[:, np.isfinite(table).any(axis=0)]
+    return dict(zip(methods, table / table.min(axis=0, initial=np.inf)))
+
+
+def draw(rows: Rows) -> Any:
+    """Performance profiles: the share of problems solved within so many times the least time."""
+    figure = plots.new_figure(9, 3.6)
+    for axes, clock in zip(figure.subplots(1, 2, sharey=True), CLOCKS):
+        for method, own in ratios(rows, clock).items():
+            if own.size and np.isfinite(own).any():
+                at = np.sort(own[np.isfinite(own)])
+                share = np.arange(1, at.size + 1) / own.size
+                axes.step([1, *at, 1e4], [0, *share, share[-1]], where="post", label=method)
+        axes.set(xscale="log", xlim=(0.95, 1e4), ylim=(0, 1.02), title=clock)
+        axes.set_xlabel("times the least")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share of problems solved")
+    figure.axes[1].legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def _by_method(rows: Rows) -> Table:
+    columns = ("method", "solved", "claimed", "elsewhere", "refused", "failed", "from start",
+               "compiled", "ratio")  # fmt: skip
+    kinds = ("elsewhere, called a success", "elsewhere", "refused")
+    after = ratios(rows, CLOCKS[1])
+    lines = []
+    for method in _names(rows, "method"):
+        own = [row for row in rows if row["method"] == method]
+        counts = [sum(row["status"] == status for row in own) for status in kinds]
+        solved = [row for row in own if is_solved(row)]
+        failed = len(own) - len(solved) - sum(counts)
+        clocks = [_median([row.get(clock) for row in solved]) for clock in CLOCKS]
+        reached = after[method][np.isfinite(after[method])]
+        ratio = f"{np.exp(np.log(reached).mean()):.1f}" if reached.size else ""
+        lines.append((method, *map(str, (len(solved), *counts, failed)), *clocks, ratio))
+    title = (
+        "Methods. Claimed: called a success at another value than the best known; seconds are "
+        "medians over what each solved, the ratio to the fastest is a geometric mean"
+    )
+    return Table(title, columns, lines)
+
+
+def _by_kind(rows: Rows) -> Table:
+    methods, kinds = _names(rows, "method"), sorted({row["kind"] for row in rows})
+    lines = []
+    for kind in kinds:
+        own = [row for row in rows if row["kind"] == kind]
+        solved = [sum(is_solved(row) for row in own if row["method"] == one) for one in methods]
+        count = len(_names(own, "problem"))
+        lines.append((f"{kind} ({count})", *map(str, solved)))
+    return Table("Solved, by kind", ("kind", *methods), lines)
+
+
+def _by_problem(rows: Rows) -> Table:
+    methods = _names(rows, "method")
+    found = {(row["method"], row["problem"]): row for row in rows}
+    lines = []
+    for problem in _names(rows, "problem"):
+        own = [found.get((method, problem)) for method in methods]
+        best = next((row["best"] for row in own if row and "best" in row), None)
+        value = "" if best is None else f"{best:.8g}"
+        lines.append((problem, value, *map(_cell, own)))
+    return Table(
+        "Seconds after compilation, or what became of it", ("problem", "best", *methods), lines
+    )
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if row["status"] == "solved":
+        after = row.get(CLOCKS[1])
+        return f"{row[CLOCKS[0]]:.3g} with compilation" if after is None else f"{after:.3g}"
+    if row.get("gap") is None:
+        return row["status"]
+    return f"{row['status']} ({row['gap']:+.1e})"
+
+
+def _median(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.median(known):.3g}" if known else ""
+
+
+def _names(rows: Rows, key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))

@@ -1,0 +1,162 @@
+"""Methods side by side: how answers are judged, and what becomes of processes that fail."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+from incentax import bench
+from incentax.bench import _runs
+from incentax.cli import main
+from incentax.problems.bank import BankDesign
+
+NONE = {"report": lambda what, share: None}
+
+
+def entry(best=0.0):
+    """Agents go to `theta`, at least to -2; the best is 0, at 3."""
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.full(1, -2.0), 9.0))
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Box(-5.0, 5.0))
+    return BankDesign(lambda: (problem, jnp.zeros(1)), best, "a test")
+
+
+@pytest.mark.parametrize(
+    ("theta", "claims", "best", "status"),
+    [
+        (3.0, True, 0.0, "solved"),
+        (3.0, False, 0.0, "solved"),
+        (2.0, True, 0.0, "elsewhere, called a success"),
+        (2.0, False, 0.0, "elsewhere"),
+        (3.0, True, 0.5, "better than the best known"),
+        (np.nan, True, 0.0, "not finite"),
+    ],
+)
+def test_an_answer_is_judged_at_the_equilibrium_solved_anew(theta, claims, best, status):
+    # The strategies that come with the answer are a start, and not believed.
+    answer = bench.Answer(jnp.array([theta]), claims, "", jnp.array([3.0]))
+    row = bench.judged(entry(best), answer)
+    assert row["status"] == status
+    if np.isfinite(theta):
+        assert row["objective"] == pytest.approx((theta - 3) ** 2, abs=1e-12)
+
+
+def test_what_lies_outside_of_its_set_is_moved_and_told():
+    row = bench.judged(entry(4.0), bench.Answer(jnp.array([7.0]), True, ""))
+    assert row["moved into the set"] == pytest.approx(2.0)
+    assert row["status"] == "solved"
+
+
+def test_names_of_the_bank():
+    kinds = {one.kind for one in ix.problems.bank.designs.values()}
+    assert {"networks", "oligopolies", "inverse", "capacities", "kinks"} <= kinds
+    assert bench.problems_named(["all"]) == list(ix.problems.bank.designs)
+    assert set(_runs.QUICK) <= set(ix.problems.bank.designs)
+    assert bench.problems_named(["networks", "Pigou toll"])[0] == "Pigou toll"
+    assert bench.problems_named(["Outrata"]) == [
+        f"Outrata {n}" for n in ("1a", "1b", "1c", "1d", "1e", "2a", "2b", "2c")
+    ]
+    with pytest.raises(ValueError, match=r"got 'Pigu'; there are the sets 'quick'.*Pigou toll"):
+        bench.problems_named(["Pigu"])
+    with pytest.raises(ValueError, match="got 'IPOPT'; there are 'all', 'installed', design"):
+        bench.methods_named(["IPOPT"])
+
+
+def test_profiles_are_ratios_to_the_fastest():
+    rows = [
+        {"method": m, "problem": p, "status": s, "seconds from start": t}
+        for m, p, s, t in [
+            ("A", "1", "solved", 2.0),
+            ("B", "1", "solved", 6.0),
+            ("A", "2", "elsewhere", 0.1),
+            ("B", "2", "better than the best known", 5.0),
+            ("A", "3", "refused", None),
+            ("B", "3", "elsewhere", 1.0),
+        ]
+    ]
+    found = bench.ratios(rows, "seconds from start")
+    np.testing.assert_allclose(found["A"], [1, np.inf])  # nobody solves the third
+    np.testing.assert_allclose(found["B"], [3, 1])
+
+
+def run(tmp_path, method, *problems, **how):
+    return bench.run(problems or ["kink D1"], [method], tmp_path, **NONE, **how)
+
+
+def test_processes_that_hang_or_eat_memory_have_rows(tmp_path):
+    (late,) = run(tmp_path, "SLSQP", limits=bench.Limits(seconds=0.3))
+    assert (late["status"], late["words"]) == ("out of time", "more than 0.3 seconds")
+    # A row that is there is gone on with, and not computed again.
+    more = run(tmp_path, "SLSQP", "kink D1", "kink D2", resume=True,
+               limits=bench.Limits(megabytes=30.0))  # fmt: skip
+    assert [row["status"] for row in more] == ["out of time", "out of memory"]
+    with pytest.raises(ValueError, match=r"folder without rows, got .*--resume goes on with it"):
+        run(tmp_path, "SLSQP")
+
+
+def test_a_process_that_crashes_has_its_last_words(tmp_path):
+    row = _runs._in_a_process(sys.executable, {"method": "no such"}, bench.Limits())
+    assert row["status"] == "crashed"
+    assert "problem" in row["words"]
+
+
+def test_what_is_missing_is_told_and_what_does_not_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    gone = bench.METHODS["SLSQP"]._replace(needs=("no-such-package-1",), modules=("no_such",))
+    monkeypatch.setitem(bench.METHODS, "gone", gone)
+    (row,) = run(tmp_path, "gone")
+    assert row["status"] == "not installed"
+    assert row["words"] == "no-such-package-1: --install makes an environment for it"
+    monkeypatch.setattr(_runs.venv, "create", lambda *_, **__: None)
+    (tmp_path / "again").mkdir()
+    monkeypatch.setattr(_runs.os, "name", "posix")
+    folder = tmp_path / "cache" / "incentax" / "bench" / "no-such-package-1" / "bin"
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    python.write_text("#!/bin/sh\necho 'no matching distribution' >&2\nexit 1\n")
+    python.chmod(0o755)
+    (row,) = run(tmp_path / "again", "gone", install=True)
+    assert row["words"] == "no-such-package-1 did not install: no matching distribution"
+
+
+def test_one_method_on_one_problem(tmp_path):
+    bench.solve_one("SLSQP", "kink D1", tmp_path / "row.json")
+    row = json.loads((tmp_path / "row.json").read_text())
+    assert row["status"] == "solved"
+    assert row["objective"] == pytest.approx(-0.5, abs=1e-5)
+    assert 0 < row["seconds after compilation"] < row["seconds from start"]
+    assert row["megabytes"] > 50
+    bench.solve_one("L-BFGS-B", "Outrata 1a", tmp_path / "row.json")
+    assert json.loads((tmp_path / "row.json").read_text())["kind"] == "outrata"
+
+
+@pytest.mark.slow  # each compiles its own
+@pytest.mark.parametrize("method", _runs.INSTALLED)
+def test_every_method_runs(tmp_path, method):
+    bench.solve_one(method, "emission tax, output free, tax unit interval", tmp_path / "row.json")
+    row = json.loads((tmp_path / "row.json").read_text())
+    assert row["status"] == "solved", row
+
+
+@pytest.mark.slow  # processes
+def test_the_command_writes_its_files(tmp_path, capsys):
+    arguments = ["bench", "--problems", "kink D1", "--methods", "SLSQP", "--certified"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "Wrote bench.json, bench.md and bench.png" in shown
+    content = json.loads((tmp_path / "bench.json").read_text())
+    (row,) = content["rows"]
+    assert row["status"] == "solved"
+    assert "equilibrium is exact" in row["certificate"]
+    assert content["environment"]["versions"]["jax"]
+    assert "| kinks (1) | 1 |" in (tmp_path / "bench.md").read_text()
+    assert (tmp_path / "bench.png").stat().st_size > 5000
+
+
+def test_wrong_arguments_of_the_command(tmp_path, capsys):
+    assert main(["bench", "--problems", "Pigu", "--out", str(tmp_path)]) == 2
+    assert "needs names of the bank, got 'Pigu'" in capsys.readouterr().err
+    assert main(["bench", "--seconds", "0", "--out", str(tmp_path)]) == 2
+    assert "`--seconds` needs a number > 0, got 0" in capsys.readouterr().err
