@@ -54,7 +54,7 @@ def by_cma(problem: DesignProblem, theta0: Array):
 
     def solve() -> Answer:
         width = 0.3 * max(1.0, float(jnp.max(jnp.abs(theta0))))
-        best, strategy = cma.fmin2(value, np.asarray(theta0), width, about)
+        best, strategy = cma.fmin2(value, np.asarray(theta0, float), width, about)
         stop = strategy.stop()
         return Answer(jnp.asarray(best), "tolfun" in stop or "tolx" in stop, ", ".join(stop))
 
@@ -65,7 +65,7 @@ def _minimiser(
     problem: DesignProblem, value: Callable, theta0: Array, **how: Any
 ) -> Callable[[], Answer]:
     def solve() -> Answer:
-        found = scipy.optimize.minimize(value, np.asarray(theta0), **how)
+        found = scipy.optimize.minimize(value, np.asarray(theta0, float), **how)
         theta = problem.incentive_set.project(jnp.asarray(found.x))
         return Answer(theta, bool(found.success), str(found.message))
 
@@ -82,7 +82,7 @@ def _with_gradient(problem: DesignProblem) -> Callable[[np.ndarray], tuple[float
     def value(theta: np.ndarray) -> tuple[float, np.ndarray]:
         # Rounding must not leave the incentive set.
         objective, gradient = both(problem.incentive_set.project(jnp.asarray(theta)))
-        return float(objective), np.asarray(gradient)
+        return float(objective), np.asarray(gradient, float)
 
     return value
 

@@ -225,13 +225,13 @@ def by_optimistix(problem: DesignProblem, theta0: Array):
 
     def both(theta: np.ndarray) -> tuple[float, np.ndarray]:
         objective, gradient = value(jnp.asarray(theta))
-        return float(objective), np.asarray(gradient)
+        return float(objective), np.asarray(gradient, float)
 
     bounds = list(zip(np.asarray(limits.lower).tolist(), np.asarray(limits.upper).tolist()))
 
     def solve() -> Answer:
         found = scipy.optimize.minimize(
-            both, np.asarray(theta0), jac=True, method="L-BFGS-B", bounds=bounds
+            both, np.asarray(theta0, float), jac=True, method="L-BFGS-B", bounds=bounds
         )
         return Answer(jnp.asarray(found.x), bool(found.success), str(found.message))
 
