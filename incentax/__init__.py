@@ -27,8 +27,10 @@ from ._results import ENDINGS as ENDINGS, RESULTS as RESULTS
 from .assumptions import diagnose as diagnose, Diagnosis as Diagnosis
 from .design import (
     AugmentedLagrangian as AugmentedLagrangian,
+    Basin as Basin,
     Constraint as Constraint,
     design as design,
+    design_globally as design_globally,
     design_leaders as design_leaders,
     DesignAndPlay as DesignAndPlay,
     DesignFailure as DesignFailure,
@@ -39,6 +41,7 @@ from .design import (
     ensemble as ensemble,
     ExternalityPricing as ExternalityPricing,
     Front as Front,
+    GlobalSolution as GlobalSolution,
     History as History,
     Hypergradient as Hypergradient,
     hypergradient as hypergradient,

@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 
 from ._checks import warn
 from ._description import differences
-from ._devices import least_of_all, on_host, over_devices
+from ._devices import of_all, on_host, over_devices
 from ._environment import environment
 from ._files import writable_folder, write_whole
 
@@ -83,6 +83,8 @@ class Store:
         self.folder, self.seconds = checkpoint.folder, checkpoint.seconds
         self.owner, self.what = owner, what
         self.count, self.written, self.failed = 0, time.monotonic(), False
+        # The last count that was to be written, whether or not it was: the same in all processes.
+        self.asked = 0
         self.environment = environment()
 
     def files(self) -> list[Path]:
@@ -101,11 +103,14 @@ class Store:
         header = json.dumps(about).encode() + b"\n" + payload.getvalue()
         text = f"{_FORMAT} {hashlib.sha256(header).hexdigest()}\n".encode() + header
         path, before = self.folder / f"run-{count:012d}.ckpt", self.files()
-        self.written = time.monotonic()
+        self.written, self.asked = time.monotonic(), count
         try:
             write_whole(path, lambda temporary: _write_through(temporary, text))
-            for old in [one for one in before if one != path][1:]:
+            # Later ones are of a run from which another process was behind.
+            for old in [one for one in before if _count_of(one) < count][1:]:
                 old.unlink(missing_ok=True)
+            for late in [one for one in before if _count_of(one) > count]:
+                late.unlink(missing_ok=True)
         except OSError as error:
             if not self.failed:
                 last = f"the last one is of step {self.count}" if before else "there is none yet"
@@ -125,25 +130,26 @@ class Store:
         if isinstance(error, SystemExit):  # of which Python shows nothing
             (sys.__stderr__ or sys.stderr).write(told + "\n")
 
-    def load(self) -> "Saved | None":
+    def load(self, *, together: bool = False) -> "Saved | None":
         """The latest file that is whole; `None` without any, `ValueError` for another run's.
 
-        Of several processes each has the same, which they have written at the same time.
+        `together`: of a run that several processes share, the latest that all of them have.
         """
         saved = self._load(self.files())
-        common = least_of_all(0 if saved is None else self.count)
-        if saved is None or self.count == common:
+        if not together:
             return saved
-        ahead = [path for path in self.files() if _count_of(path) > common]
-        saved = self._load([path for path in self.files() if path not in ahead]) if common else None
-        if common and (saved is None or self.count != common):
+        counts = of_all(self.count)
+        common = int(counts.min())
+        if (counts == common).all():
+            return saved
+        if self.count != common and common:
+            saved = self._load([path for path in self.files() if _count_of(path) <= common])
+        if not (common and (of_all(self.count) == common).all()):
+            told = ", ".join(str(int(count)) for count in counts.ravel())
             raise ValueError(
                 f"`{self.owner}(resume=True)` needs a step that every process has kept, got "
-                f"{self.folder}, where that of another one, {common}, is missing"
+                f"{self.folder} and its neighbours, whose last ones are {told}"
             )
-        for path in ahead:
-            path.unlink()
-        self.count = common
         return saved
 
     def _load(self, files: list[Path]) -> "Saved | None":
@@ -155,7 +161,7 @@ class Store:
                 warn(f"`{self.owner}(resume=True)`: {path} is cut short or damaged; {rest}")
                 continue
             self._refuse_another(saved.about)
-            self.count = saved.about["count"]
+            self.count = self.asked = saved.about["count"]
             for damaged in files[: files.index(path)]:
                 damaged.unlink()
             return saved
@@ -326,12 +332,12 @@ def _as_before(saved: np.ndarray, like: Any) -> Any:
 
 
 @contextmanager
-def terminable() -> Iterator[Callable[[], bool]]:
+def terminable(*, at_once: bool = True) -> Iterator[Callable[[], bool]]:
     """Within it the signal to terminate, which clusters send, raises `SystemExit(TERMINATED)`.
 
-    Where several processes run side by side it is kept until they agree: whether it came.
+    Where it is not `at_once` to do so, what this gives says whether it came.
     """
-    came, alone = threading.Event(), jax.process_count() == 1
+    came = threading.Event()
     own = threading.current_thread() is threading.main_thread()
     if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield came.is_set
@@ -340,7 +346,7 @@ def terminable() -> Iterator[Callable[[], bool]]:
     def end(number: int, frame: Any) -> None:
         del number, frame
         came.set()
-        if alone:
+        if at_once:
             raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, end)

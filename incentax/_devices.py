@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 
 def automatic(mesh: Mesh) -> Mesh:
@@ -31,15 +31,12 @@ def on_host(leaf: Array | np.ndarray | np.generic) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def agreed(*flags: bool) -> tuple[bool, ...]:
-    """Which of them hold in any process."""
-    if jax.process_count() == 1:
-        return flags
-    return tuple(multihost_utils.process_allgather(np.asarray(flags)).any(axis=0).tolist())
+def spans_processes(tree: PyTree) -> bool:
+    """Whether an array of it lies in several processes, which have to do the same then."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    return not all(leaf.is_fully_addressable for leaf in leaves)
 
 
-def least_of_all(count: int) -> int:
-    """The least number of any process."""
-    if jax.process_count() == 1:
-        return count
-    return int(np.min(multihost_utils.process_allgather(np.asarray(count))))
+def of_all(*numbers: int) -> np.ndarray:
+    """The numbers of every process, a row each; all have to ask for them."""
+    return np.reshape(multihost_utils.process_allgather(np.asarray(numbers)), (-1, len(numbers)))

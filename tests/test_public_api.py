@@ -33,7 +33,7 @@ def test_every_public_name_has_a_docstring_with_an_example():
         "ENDINGS", "Certificate", "BestResponse", "DirectionalDerivative", "RateFit",
         "Equilibria", "QuantalPath", "Diagnosis", "Assignment", "Assumption", "DesignConstants",
         "Steps", "RegulatorConstants", "Stability", "Estimate", "LeadersSolution", "PolicyHistory",
-        "TrainedPolicy", "Regions", "Info", "Ensemble",
+        "TrainedPolicy", "Regions", "Info", "Ensemble", "Basin", "GlobalSolution",
     }  # fmt: skip
     for owner, name, value in _public():
         text = inspect.getdoc(value) or ""

@@ -15,19 +15,19 @@ METHODS = {
         "Scholtes' relaxation by IPOPT, or by pounce where that is not installed",
         _rivals.by_pympcc,
         ("pympcc", "pounce-solver"),
-        ("pympcc",),
+        ("pympcc", "pounce"),
     ),
     "NashOpt": Method(
         "its default penalty, up to 10,000 iterations",
         _rivals.by_nashopt,
         ("nashopt", "qpsolvers"),
-        ("nashopt",),
+        ("nashopt", "qpsolvers"),
     ),
     "NashOpt, best penalty": Method(
         "the best out of eight penalties, all of them counted",
         _rivals.by_nashopt_at_its_best,
         ("nashopt", "qpsolvers"),
-        ("nashopt",),
+        ("nashopt", "qpsolvers"),
     ),
     "optimistix": Method(
         "its implicit layer under L-BFGS-B, where agents have no constraints",

@@ -134,17 +134,22 @@ def _stand_in_for_cyipopt() -> None:
 def by_nashopt(problem: DesignProblem, theta0: Array):
     """A penalty on the residual of the agents' conditions, at its default."""
     design = _nashopt(problem, theta0)
-    return lambda: design(1e5)[0]
+    return lambda: design(1e5)
 
 
 def by_nashopt_at_its_best(problem: DesignProblem, theta0: Array):
-    """The penalty, out of eight, that ends with settled agents at the least objective."""
+    """The penalty, out of eight, whose incentive is best at the equilibrium solved anew."""
     design = _nashopt(problem, theta0)
+
+    @jax.jit
+    def value(theta: Array, x: Array) -> Array:
+        theta = problem.incentive_set.project(theta)
+        found = solve_equilibrium(problem.game, theta, x, throw=False)
+        return jnp.nan_to_num(problem.objective(theta, found.x), nan=jnp.inf)
 
     def solve() -> Answer:
         found = [(design(penalty), penalty) for penalty in _PENALTIES]
-        # Those that did not settle count as worse than any that did.
-        (answer, _), penalty = min(found, key=lambda one: (not one[0][0].claims, one[0][1]))
+        answer, penalty = min(found, key=lambda one: float(value(one[0].theta, one[0].x)))
         return answer._replace(words=f"penalty {penalty:.0e}, {answer.words}")
 
     return solve
@@ -183,7 +188,7 @@ def _nashopt(problem: DesignProblem, theta0: Array):
     def value(x: Array, theta: Array) -> Array:
         return problem.objective(theta, x.reshape(shape))
 
-    def design(penalty: float) -> tuple[Answer, float]:
+    def design(penalty: float) -> Answer:
         found = players.solve(
             J=value,
             pmin=np.asarray(limits.lower),
@@ -195,9 +200,8 @@ def _nashopt(problem: DesignProblem, theta0: Array):
             verbose=False,
         )
         left, x = float(np.max(np.abs(found.res))), jnp.asarray(found.x)
-        theta = jnp.asarray(found.p)
-        answer = Answer(theta, left < _SETTLED, f"residual {left:.1e}", x.reshape(shape))
-        return answer, float(value(x, theta))
+        words = f"residual {left:.1e}"
+        return Answer(jnp.asarray(found.p), left < _SETTLED, words, x.reshape(shape))
 
     return design
 

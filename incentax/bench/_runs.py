@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +29,6 @@ QUICK = (
     "kink D1",
     "emission tax, output free, tax unit interval",
 )
-INSTALLED = tuple(name for name, method in METHODS.items() if not method.needs)
 _POLL = 0.05
 
 
@@ -64,15 +64,16 @@ def problems_named(names: Sequence[str]) -> list[str]:
 
 
 def methods_named(names: Sequence[str]) -> list[str]:
-    """Names of methods: `all`, `installed` (nothing more needed) or a name."""
+    """Names of methods: `all`, `installed` or a name."""
     found: list[str] = []
+    installed = [name for name, method in METHODS.items() if _is_here(method)]
     for name in names:
         if name not in ("all", "installed", *METHODS):
             raise ValueError(
                 f"`--methods` needs names of methods, got {name!r}; there are 'all', 'installed', "
                 f"{', '.join(METHODS)}"
             )
-        found += {"all": METHODS, "installed": INSTALLED}.get(name, [name])
+        found += {"all": METHODS, "installed": installed}.get(name, [name])
     return list(dict.fromkeys(found))
 
 
@@ -104,7 +105,7 @@ def run(
     for done, (method, problem) in enumerate(pairs):
         path = folder / f"{_plain(method)}--{_plain(problem)}.json"
         report(f"{method}: {problem}", done / len(pairs))
-        if path.is_file():
+        if path.is_file() and json.loads(path.read_text())["status"] != "not installed":
             continue
         python, missing = pythons[method]
         row = {"method": method, "problem": problem, "kind": bank.designs[problem].kind}
@@ -124,7 +125,7 @@ def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "row.json"
         asked = {**asked, "path": str(path), "began": time.time()}
-        with open(Path(folder) / "error", "w+") as error:
+        with open(Path(folder) / "error", "w+", errors="replace") as error:
             process = subprocess.Popen(
                 [python, "-m", "incentax.bench", json.dumps(asked)],
                 stdin=subprocess.DEVNULL,
@@ -140,7 +141,7 @@ def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[st
             error.seek(0)
             told = [line for line in error.read().splitlines() if line.strip()]
         row = json.loads(path.read_text()) if path.is_file() else {}
-    if ended is None and process.returncode:
+    if ended is None and (process.returncode or not row):
         ended = "crashed", told[-1] if told else f"exit status {process.returncode}"
     if ended is None:
         return row
@@ -172,10 +173,12 @@ def _python_for(
     method: Method, install: bool, report: Callable[[str, float], None]
 ) -> tuple[str | None, str]:
     """The interpreter that has what a method needs, or why there is none."""
-    if all(importlib.util.find_spec(name) for name in method.modules):
+    if _is_here(method):
         return sys.executable, ""
+    same = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "incentax" / "bench" / _plain("-".join(method.needs))
+    name = "-".join([*method.needs, same[0], *_ourselves()])
+    folder = cache / "incentax" / "bench" / _plain(name)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     whole = folder / "whole"
     if whole.is_file():
@@ -183,24 +186,29 @@ def _python_for(
     if not install:
         return None, f"{', '.join(method.needs)}: --install makes an environment for it"
     report(f"installing {', '.join(method.needs)}", 0.0)
-    venv.create(folder, with_pip=True, clear=True)
-    same = [f"{name}=={importlib.metadata.version(name)}" for name in ("jax", "jaxlib")]
-    command = [str(python), "-m", "pip", "install", "-q", _ourselves(), *same, *method.needs]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    if told.returncode:
-        last = [line for line in told.stderr.splitlines() if line.strip()][-1:]
+    command = [str(python), "-m", "pip", "install", "-q", *_ourselves(), *same, *method.needs]
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run(command, capture_output=True, text=True, check=True, errors="replace")
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = (getattr(error, "stderr", None) or str(error)).splitlines()
+        last = [line for line in told if line.strip()][-1:]
         return None, f"{', '.join(method.needs)} did not install: {' '.join(last)}"
     whole.touch()
     return str(python), ""
 
 
-def _ourselves() -> str:
+def _is_here(method: Method) -> bool:
+    return all(importlib.util.find_spec(name) for name in method.modules)
+
+
+def _ourselves() -> list[str]:
     """What pip takes for this very package: its folder, or its version."""
     distribution = importlib.metadata.distribution("incentax")
     source = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
     if source.startswith("file://"):
-        return source.removeprefix("file://")
-    return f"incentax=={distribution.version}"
+        return ["-e", urllib.request.url2pathname(source.removeprefix("file://"))]
+    return [f"incentax=={distribution.version}"]
 
 
 def _plain(name: str) -> str:

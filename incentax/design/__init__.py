@@ -50,6 +50,11 @@ from .constrained import (
     AugmentedLagrangian as AugmentedLagrangian,
     judge_constrained as judge_constrained,
 )
+from .globally import (
+    Basin as Basin,
+    design_globally as design_globally,
+    GlobalSolution as GlobalSolution,
+)
 from .scenarios import at_kinks as at_kinks, ScenarioProblem as ScenarioProblem
 from .schemes import (
     DesignAndPlay as DesignAndPlay,

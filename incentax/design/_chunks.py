@@ -25,7 +25,7 @@ from .._checkpoint import (
 from .._checks import is_inside, require_count
 from .._compile import is_preparing
 from .._description import described
-from .._devices import agreed
+from .._devices import of_all, on_host, spans_processes
 from .._results import RESULTS
 from ..callbacks import Callback, Info, ProgressLine
 from ._looks import Clock, close_all, words_of
@@ -90,19 +90,21 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
     rows = -(-min(watch.chunk or _CHUNK, steps) // every)
     if is_preparing():
         return advanced(run, min(steps, rows * every), rows, lanes=lanes)
+    # Processes that share the run have to stop and write it at the same steps.
+    together = spans_processes((run.problem, run.progress))
     with ExitStack() as stack:
         store, terminated = None, bool
         if watch.checkpoint is not None:
             what = _what(run)
-            folder = own_share(watch.checkpoint, owner)
+            folder = own_share(watch.checkpoint, owner) if together else watch.checkpoint
             store = stack.enter_context(opened(folder, owner, what, resume=watch.resume))
-            run = _restored(store, run, rows, lanes)
+            run = _restored(store, run, rows, lanes=lanes, together=together)
             if run.count > steps:
                 raise ValueError(
                     f"`{owner}(resume=True)` needs at least the steps that are done, "
                     f"{run.count} in {store.folder}, got steps={steps}"
                 )
-            terminated = stack.enter_context(terminable())
+            terminated = stack.enter_context(terminable(at_once=not together))
         stack.callback(close_all, watch.callbacks)
         clock, stopped = Clock(run.count), False
         try:
@@ -117,7 +119,9 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                 run = ahead
                 stopped = _told(run, steps, watch, clock, lanes)
                 due = store is not None and store.due()
-                stopped, due, over = agreed(stopped, due, terminated())
+                over = terminated()
+                if together:
+                    stopped, due, over = map(bool, of_all(stopped, due, over).max(axis=0))
                 if len(run.parts) >= _PARTS:
                     run = _joined(run)
                 if store is not None and (due or over):
@@ -126,7 +130,8 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                     raise SystemExit(TERMINATED)
         except BaseException as error:
             if store is not None:
-                _save_at_last(store, run, error, f"{watch.again} goes on from there")
+                again = f"{watch.again} goes on from there"
+                _save_at_last(store, run, error, again, together=together)
             raise
         if store is not None:
             run = _saved(store, run)
@@ -144,9 +149,9 @@ def _what(run: Run) -> dict[str, str]:
     )
 
 
-def _restored(store: Store, run: Run, rows: int, lanes: bool) -> Run:
+def _restored(store: Store, run: Run, rows: int, *, lanes: bool, together: bool) -> Run:
     """The run as it was written; the one given where nothing was."""
-    saved = store.load()
+    saved = store.load(together=together)
     if saved is None:
         return run
     kept = saved.about["rows"]
@@ -173,13 +178,15 @@ def _joined(run: Run) -> Run:
 
 def _concatenated(parts: tuple[Array, ...], axis: int) -> Any:
     keys = jnp.issubdtype(parts[0].dtype, jax.dtypes.prng_key)
-    return jnp.concatenate(parts, axis) if keys else np.concatenate(parts, axis)
+    if keys:
+        return jnp.concatenate(parts, axis)
+    return np.concatenate([on_host(part) for part in parts], axis)
 
 
 def _saved(store: Store, run: Run) -> Run:
     """The run, which is in the store then; not where it stands within a row of the history, for it
     could not go on as if never stopped."""
-    if run.count % run.record.every or run.count == store.count:
+    if run.count % run.record.every or run.count == store.asked:
         return run
     run = _joined(run)
     rows = run.parts[0].step.shape[-1]
@@ -187,13 +194,15 @@ def _saved(store: Store, run: Run) -> Run:
     return run
 
 
-def _save_at_last(store: Store, run: Run, error: BaseException, again: str) -> None:
+def _save_at_last(
+    store: Store, run: Run, error: BaseException, again: str, *, together: bool
+) -> None:
     """Before an error goes on: the run is written, and the error says where it is.
 
-    Of several processes one that fails cannot ask the others for their shares.
+    Of processes that share a run one that fails cannot ask the others for their shares.
     """
     try:
-        if jax.process_count() == 1:
+        if not together:
             _saved(store, run)
     except Exception as another:  # the first one is what is told
         error.add_note(f"not written: {another}")

@@ -17,7 +17,7 @@ from .._checkpoint import as_checkpoint, Checkpoint, opened, own_share, Store, t
 from .._checks import is_inside, require_count, require_rows, warn
 from .._compile import compiled, is_preparing, shape_of
 from .._description import described
-from .._devices import automatic, least_of_all, over_devices
+from .._devices import automatic, of_all, over_devices
 from .._tree import as_pytree_function
 from ._design import design
 from ._lanes import Ensemble
@@ -114,7 +114,9 @@ def ensemble(
         folder = own_share(checkpoint, "ensemble")
         with opened(folder, "ensemble", what, resume=resume) as store, terminable():
             kept = blocks.kept(store)
-            done = blocks.run(kept[: least_of_all(len(kept))], report, store)
+            if jax.process_count() > 1:  # those that all have: they go on side by side
+                kept = kept[: int(of_all(len(kept)).min())]
+            done = blocks.run(kept, report, store)
     return Ensemble(done, inputs, count, blocks.rows())
 
 

@@ -41,7 +41,7 @@ def even_pairs(demand: Demand, paths: PathSet, shares: int) -> EvenPairs:
 
     Pairs are dealt out by their numbers of paths, the largest first. What a part lacks are pairs
     with the nodes of the one whose path is shortest, that path as often as it takes, and 1e-20 of
-    all trips: they are in equilibrium whatever they do, and no flow feels them.
+    all trips: no flow feels them.
 
     **Raises** `ValueError` for paths of other pairs than the demand's, and for fewer pairs than
     parts.
@@ -193,19 +193,22 @@ def share_pairs(tree: Any, game: RoutingGame, mesh: Mesh) -> Any:
         if isinstance(node, _SharedIncidence):
             return jax.tree.map(lambda leaf: put(leaf, axis), node)
         if isinstance(node, Blocks):
-            return eqx.tree_at(lambda blocks: blocks.ids, node, put(node.ids, axis))
+            along = (axis,) if len(node.ids) == paths else ()
+            return eqx.tree_at(lambda blocks: blocks.ids, node, put(node.ids, *along))
         if not isinstance(node, jax.Array | np.ndarray):
             return node
         along = node.ndim > 0 and node.shape[-1] in (paths, pairs)
         return put(node, *(None,) * (node.ndim - 1), axis) if along else put(node)
 
     def is_whole(node: Any) -> bool:
-        return isinstance(node, Blocks | SparseIncidence | _SharedIncidence)
+        if isinstance(node, SparseIncidence):
+            return node.along.groups == paths
+        return isinstance(node, Blocks | _SharedIncidence)
 
     def parted(node: Any) -> Any:
         if isinstance(node, Blocks) and len(node.ids) == paths and node.equal_size is None:
             return Blocks(node.ids, node.count, None, shares)
-        if isinstance(node, SparseIncidence) and node.along.groups == paths:
+        if isinstance(node, SparseIncidence):
             return _SharedIncidence(node, shares)
         return node
 

@@ -26,6 +26,7 @@ def entry(best=0.0):
 @pytest.mark.parametrize(
     ("theta", "claims", "best", "status"),
     [
+        (3.00001, True, 0.0, "solved"),  # within 1e-9
         (3.0, True, 0.0, "solved"),
         (3.0, False, 0.0, "solved"),
         (2.0, True, 0.0, "elsewhere, called a success"),
@@ -102,6 +103,13 @@ def test_a_process_that_crashes_has_its_last_words(tmp_path):
     assert "problem" in row["words"]
 
 
+def fake_environment(folder, **_):
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    python.write_text("#!/bin/sh\necho 'no matching distribution' >&2\nexit 1\n")
+    python.chmod(0o755)
+
+
 def test_what_is_missing_is_told_and_what_does_not_install(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     gone = bench.METHODS["SLSQP"]._replace(needs=("no-such-package-1",), modules=("no_such",))
@@ -109,15 +117,9 @@ def test_what_is_missing_is_told_and_what_does_not_install(tmp_path, monkeypatch
     (row,) = run(tmp_path, "gone")
     assert row["status"] == "not installed"
     assert row["words"] == "no-such-package-1: --install makes an environment for it"
-    monkeypatch.setattr(_runs.venv, "create", lambda *_, **__: None)
-    (tmp_path / "again").mkdir()
-    monkeypatch.setattr(_runs.os, "name", "posix")
-    folder = tmp_path / "cache" / "incentax" / "bench" / "no-such-package-1" / "bin"
-    folder.mkdir(parents=True)
-    python = folder / "python"
-    python.write_text("#!/bin/sh\necho 'no matching distribution' >&2\nexit 1\n")
-    python.chmod(0o755)
-    (row,) = run(tmp_path / "again", "gone", install=True)
+    monkeypatch.setattr(_runs.venv, "create", fake_environment)
+    # A row of what was not installed is none to keep.
+    (row,) = run(tmp_path, "gone", install=True, resume=True)
     assert row["words"] == "no-such-package-1 did not install: no matching distribution"
 
 
@@ -125,7 +127,7 @@ def test_one_method_on_one_problem(tmp_path):
     bench.solve_one("SLSQP", "kink D1", tmp_path / "row.json")
     row = json.loads((tmp_path / "row.json").read_text())
     assert row["status"] == "solved"
-    assert row["objective"] == pytest.approx(-0.5, abs=1e-5)
+    assert row["objective"] == pytest.approx(-0.5, abs=1e-6)
     assert 0 < row["seconds after compilation"] < row["seconds from start"]
     assert row["megabytes"] > 50
     bench.solve_one("L-BFGS-B", "Outrata 1a", tmp_path / "row.json")
@@ -133,7 +135,9 @@ def test_one_method_on_one_problem(tmp_path):
 
 
 @pytest.mark.slow  # each compiles its own
-@pytest.mark.parametrize("method", _runs.INSTALLED)
+@pytest.mark.parametrize(
+    "method", ["design", "design-and-play", "double loop", "SLSQP", "L-BFGS-B", "Nelder-Mead"]
+)
 def test_every_method_runs(tmp_path, method):
     bench.solve_one(method, "emission tax, output free, tax unit interval", tmp_path / "row.json")
     row = json.loads((tmp_path / "row.json").read_text())

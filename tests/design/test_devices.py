@@ -14,6 +14,8 @@ import time
 import numpy as np
 import pytest
 
+from incentax import _checkpoint
+
 _PROBLEM = """
     import sys, pathlib, re
     import jax, jax.numpy as jnp, numpy as np, optax
@@ -299,6 +301,39 @@ def test_lanes_over_processes_and_pairs_within(tmp_path):
         assert share.ends() == 0, share.error.read_text()
 
 
+def test_processes_that_share_a_run_go_on_from_a_step_that_all_have(tmp_path, monkeypatch):
+    """Written at the same steps, but one was killed before it had written the last one."""
+    others = [0]
+    monkeypatch.setattr(_checkpoint, "of_all", lambda own: np.array([[own], [others[-1]]]))
+
+    def store():
+        kept = _checkpoint.Store(_checkpoint.Checkpoint(tmp_path), "design", {})
+        kept.save_at = lambda count: kept.save(np.full(2, float(count)), count, {})
+        return kept
+
+    def steps():
+        return [path.stem[-3:] for path in sorted(tmp_path.glob("run-*.ckpt"))]
+
+    first = store()
+    for count in (100, 200):
+        first.save_at(count)
+    others.append(100)
+    again = store()
+    saved = again.load(together=True)
+    np.testing.assert_array_equal(saved.restored(np.zeros(2)), [100.0, 100.0])
+    assert again.count == 100
+    assert steps() == ["100", "200"]  # nothing is taken away before there is something new
+    again.save_at(120)
+    assert steps() == ["100", "120"]
+    for lost in (0, 110):
+        others.append(lost)
+        with pytest.raises(
+            ValueError, match=f"needs a step that every process has kept.*120, {lost}"
+        ):
+            store().load(together=True)
+        assert steps() == ["100", "120"]
+
+
 @pytest.mark.slow  # pairs of processes
 def test_a_run_whose_pairs_lie_in_two_processes_goes_on(tmp_path):
     def thetas(folder):
@@ -321,7 +356,9 @@ def test_a_run_whose_pairs_lie_in_two_processes_goes_on(tmp_path):
         assert all(list((folder / "run").glob(f"process-{k}-of-2/run-*.ckpt")) for k in range(2))
         for theta in thetas(folder):
             np.testing.assert_array_equal(theta, whole)
-        assert "\n20\n" not in (folder / "out0").read_text()  # it did not begin anew
+        told = (folder / "out0").read_text().splitlines()
+        assert "300" in told
+        assert "20" not in told  # it did not begin anew
 
 
 @pytest.mark.slow  # pairs of processes, one of which has to find out that the other is gone

@@ -1,0 +1,203 @@
+"""The verb of global search."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+
+from ..._checks import is_inside, require_count, require_positive
+from ..._results import as_table, RESULTS
+from ...equilibrium import solve_equilibrium
+from .._design import design
+from .._problem import DesignProblem
+from .._solution import DesignSolution
+from .._task import spread_starts, task_at_door
+from ..scenarios import ScenarioProblem
+from ._branch import bound_by_branching
+from ._structure import NoBound, quadratic_design
+
+# Relative distance of objectives, and of incentives, within which two ends are one.
+_SAME_VALUE, _SAME_PLACE = 1e-6, 1e-3
+
+
+class Basin(NamedTuple):
+    """A local optimum, and how many starts end there."""
+
+    objective: float
+    theta: PyTree
+    starts: int
+
+
+class GlobalSolution(NamedTuple):
+    """Answer of [`design_globally`][].
+
+    - `solution`: the best design found, a [`DesignSolution`][].
+    - `basins`: the local optima met, the best first; `failed`: starts that ended at none.
+    - `bound`: proved: no incentive of the set is better; minus infinity without a proof, `reason`
+      says why.
+    - `gap`: of the objective to the bound, relative. `proved`: whether it is within `tol`.
+    - `nodes`: how often the proof branched.
+    """
+
+    solution: DesignSolution
+    basins: tuple[Basin, ...]
+    failed: int
+    bound: float
+    gap: float
+    proved: bool
+    nodes: int
+    reason: str
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{one.objective:.6g} ({one.starts})" for one in self.basins)
+        lines: list[tuple[str, Any]] = [
+            ("objective", self.solution.objective),
+            ("incentive", self.solution.theta),
+            ("bound", f" {self.bound:.6e}" if np.isfinite(self.bound) else f" none: {self.reason}"),
+            ("gap", f" {self.gap:.1e}"),
+            ("global optimum", " proved" if self.proved else " not proved"),
+            ("local optima (starts)", f" {ends}" + f"; {self.failed} failed" * bool(self.failed)),
+        ]
+        return as_table(lines)
+
+
+def design_globally(
+    problem: DesignProblem,
+    theta0: PyTree,
+    *,
+    x0: Array | None = None,
+    starts: int = 16,
+    tol: ArrayLike = 1e-6,
+    max_nodes: int = 2000,
+    key: PRNGKeyArray | None = None,
+) -> GlobalSolution:
+    """The best design of all, where local optima mislead: for a few incentives.
+
+    Local designs from many starts, of which the basins are told; and where the game is affine, its
+    sets too, and the objective is convex and quadratic in `(theta, x)`, a proof: branch and bound
+    over the pairs of slack and multiplier, of which one or the other is zero at an equilibrium. Its
+    programs are linear, under tangents of the objective, and solved by HiGHS. Whether a problem is
+    of this kind is read off its program, not sampled. Of several equilibria the bound holds for
+    the best one.
+
+    Takes as long as `starts` designs, and up to two programs for each of `max_nodes`.
+
+    **Arguments:**
+
+    - `problem`, `theta0`, `x0`, `key`: as for [`design`][].
+    - `starts`: `theta0`, and points in the box of the incentives or ever wider around it.
+    - `tol`: the relative gap at which the proof is done.
+    - `max_nodes`: when it ends without one; `.bound` is what is proved by then.
+
+    **Raises** `ValueError` for a wrong argument, and within `jit` or `vmap`; [`DesignFailure`][]
+    when no start ends at an optimum.
+
+    !!! example
+
+        >>> import incentax as ix, jax.numpy as jnp
+        >>> game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 1.0))
+        >>> def objective(theta, x):
+        ...     return 0.1 * jnp.sum((theta + 1) ** 2) - jnp.sum(x)
+        >>> problem = ix.DesignProblem(game, objective, ix.Box(-3.0, 3.0))
+        >>> found = ix.design_globally(problem, jnp.array([-2.0]), starts=8)
+        >>> found.solution.theta.round(4).tolist(), found.proved
+        ([1.0], True)
+        >>> [round(one.objective, 4) for one in found.basins]
+        [-0.6, 0.0]
+    """
+    if is_inside(problem, theta0, x0, key):
+        raise ValueError("`design_globally` works outside of `jit` and `vmap`")
+    starts = require_count("design_globally", "starts", starts)
+    max_nodes = require_count("design_globally", "max_nodes", max_nodes)
+    tol = float(require_positive("design_globally", "tol", tol))
+    task = task_at_door(
+        problem, theta0, x0=x0, steps=None, starts=1, key=key, owner="design_globally"
+    )
+    begun = spread_starts(problem, task.theta, starts + 1, task.key)
+    ends = []
+    for k in range(1, starts + 1):
+        theta = jax.tree.map(lambda leaf, k=k: leaf[k], begun)
+        ends.append(design(problem, theta, x0=task.x, starts=1, throw=False))
+    fine = [end for end in ends if end.result == RESULTS.successful]
+    if not fine:
+        design(problem, task.theta, x0=task.x, starts=1)  # says what is wrong
+    best = min(fine or ends, key=lambda end: float(end.objective))
+    basins = _basins(fine)
+    try:
+        if isinstance(problem, ScenarioProblem):
+            raise NoBound("a bound is proved for one scenario")
+        best, bound, nodes = _proved(problem, best, tol, max_nodes)
+        reason = "" if nodes < max_nodes else f"`max_nodes`, {max_nodes}, were not enough"
+    except NoBound as why:
+        bound, nodes, reason = -np.inf, 0, str(why)
+    value = float(best.objective)
+    gap = (value - bound) / max(abs(value), 1e-6)
+    return GlobalSolution(
+        solution=best,
+        basins=basins,
+        failed=len(ends) - len(fine),
+        bound=bound,
+        gap=gap,
+        proved=gap <= 2 * tol,
+        nodes=nodes,
+        reason=reason,
+    )
+
+
+def _basins(ends: list[DesignSolution]) -> tuple[Basin, ...]:
+    """The ends, those that are one put together, the best first."""
+    basins: list[Basin] = []
+    for end in sorted(ends, key=lambda end: float(end.objective)):
+        for k, basin in enumerate(basins):
+            if _is_one(basin, end):
+                basins[k] = basin._replace(starts=basin.starts + 1)
+                break
+        else:
+            basins.append(Basin(float(end.objective), end.theta, 1))
+    return tuple(basins)
+
+
+def _is_one(basin: Basin, end: DesignSolution) -> bool:
+    here, there = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(theta)])
+        for theta in (basin.theta, end.theta)
+    )
+    near = np.abs(here - there).max(initial=0.0) <= _SAME_PLACE * (
+        1 + np.abs(here).max(initial=0.0)
+    )
+    value = float(end.objective)
+    return near and abs(basin.objective - value) <= _SAME_VALUE * max(1e-3, abs(value))
+
+
+def _proved(
+    problem: DesignProblem, best: DesignSolution, tol: float, max_nodes: int
+) -> tuple[DesignSolution, float, int]:
+    """The better of the design and what branching meets, the bound, and the nodes."""
+    if not isinstance(best.theta, jax.Array):
+        raise NoBound("a bound is proved for incentives that are one array")
+    theta, x = best.theta.astype(float), best.x.astype(float)
+    program = quadratic_design(problem, theta, x)
+
+    @jax.jit
+    def value(flat: Array) -> Array:
+        point = problem.incentive_set.project(flat.reshape(theta.shape))
+        found = solve_equilibrium(problem.game, point, x, throw=False)
+        fine = found.result == RESULTS.successful
+        return jnp.where(fine, problem.objective(point, found.x), jnp.inf)
+
+    start = np.concatenate([np.ravel(theta), np.ravel(x)])
+    bound = bound_by_branching(
+        program,
+        lambda flat: float(value(jnp.asarray(flat, theta.dtype))),
+        (start, float(best.objective)),
+        tol=tol,
+        max_nodes=max_nodes,
+    )
+    if bound.theta is not None:
+        point = problem.incentive_set.project(jnp.asarray(bound.theta).reshape(theta.shape))
+        again = design(problem, point.astype(theta.dtype), x0=best.x, starts=1, throw=False)
+        if again.result == RESULTS.successful and again.objective < best.objective:
+            best = again
+    return best, bound.value, bound.nodes

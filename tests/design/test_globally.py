@@ -1,0 +1,198 @@
+"""Global search: what is proved is so, and what is not is said."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import incentax as ix
+from incentax.design.globally._branch import bound_by_branching
+from incentax.design.globally._structure import NoBound, quadratic_design
+
+DESIGNS = ix.problems.bank.designs
+
+
+class Force(eqx.Module):
+    """`slope x + push theta + level`: problems of other numbers share their programs."""
+
+    slope: jax.Array
+    push: jax.Array
+    level: jax.Array
+
+    def __call__(self, theta, x):
+        return self.slope @ x + self.push @ theta + self.level
+
+
+class Distance(eqx.Module):
+    """Of affine values of incentives and strategies from a goal, squared."""
+
+    rows: jax.Array
+    goal: jax.Array
+
+    def __call__(self, theta, x):
+        return jnp.sum((self.rows @ jnp.concatenate([theta, x]) - self.goal) ** 2)
+
+
+def drawn(seed, p, d=3):
+    """Agents between 0 and 1, most of them at a bound for most incentives."""
+    random = np.random.default_rng(seed)
+    half = random.normal(size=(d, d))
+    slope = half @ half.T + 0.3 * np.eye(d) + 0.3 * (half - half.T)
+    force = Force(
+        *map(jnp.asarray, (slope, random.normal(size=(d, p)), 0.5 * random.normal(size=d)))
+    )
+    cost = Distance(*map(jnp.asarray, (random.normal(size=(2, p + d)), 2 * random.normal(size=2))))
+    game = ix.Game(force, ix.Box(jnp.zeros(d), 1.0))
+    return ix.DesignProblem(game, cost, ix.Box(jnp.full(p, -2.0), 2.0))
+
+
+@jax.jit
+def values(problem, thetas):
+    def one(theta):
+        x = ix.solve_equilibrium(problem.game, theta, throw=False).x
+        return problem.objective(theta, x), x
+
+    return jax.lax.map(one, thetas)
+
+
+def grid(p, count):
+    axes = np.meshgrid(*[np.linspace(-2, 2, count)] * p)
+    return jnp.asarray(np.stack([axis.ravel() for axis in axes], axis=1))
+
+
+@pytest.mark.parametrize(("p", "count", "seeds"), [(1, 1601, 12), (2, 41, 6)])
+def test_no_incentive_of_a_grid_is_better_than_the_bound(p, count, seeds):
+    thetas, several = grid(p, count), 0
+    for seed in range(seeds):
+        problem = drawn(seed, p)
+        found, xs = values(problem, thetas)
+        program = quadratic_design(problem, thetas[0], xs[0])
+        # From the worst point of the grid: nothing is given away.
+        worst = int(np.argmax(found))
+        start = np.concatenate([thetas[worst], xs[worst]])
+        bound = bound_by_branching(
+            program,
+            lambda flat, problem=problem: float(values(problem, jnp.asarray(flat)[None])[0][0]),
+            (start, float(found[worst])),
+            tol=1e-6,
+            max_nodes=500,
+        )
+        least = float(found.min())
+        assert bound.value <= least + 1e-6 * max(1.0, abs(least))
+        assert bound.objective - bound.value <= 2e-6 * max(abs(bound.objective), 1e-6) + 1e-9
+        steep = float(np.abs(np.diff(np.asarray(found).reshape((count,) * p), axis=0)).max())
+        assert bound.objective >= least - p * steep  # the grid is as fine as this
+        inner = np.asarray(found).reshape((count,) * p)
+        several += p == 1 and ((inner[1:-1] < inner[:-2]) & (inner[1:-1] < inner[2:])).sum() > 1
+    assert p > 1 or several  # local optima mislead in some of them
+
+
+def test_basins_and_a_proof():
+    """Agents follow the tax up to 1: staying away has an optimum of its own."""
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 1.0))
+
+    def objective(theta, x):
+        return 0.1 * jnp.sum((theta + 1) ** 2) - jnp.sum(x)
+
+    problem = ix.DesignProblem(game, objective, ix.Box(-3.0, 3.0))
+    local = ix.design(problem, jnp.array([-2.0]), starts=1)
+    assert float(local.objective) == pytest.approx(0.0, abs=1e-9)
+    found = ix.design_globally(problem, jnp.array([-2.0]), starts=8)
+    assert found.proved
+    assert found.bound == pytest.approx(-0.6, rel=1e-6)
+    assert float(found.solution.objective) == pytest.approx(-0.6, rel=1e-9)
+    assert [round(one.objective, 6) for one in found.basins] == [-0.6, 0.0]
+    assert sum(one.starts for one in found.basins) + found.failed == 8
+    # With one start the search ends at the wrong one, and branching leads to the right one.
+    alone = ix.design_globally(problem, jnp.array([-2.0]), starts=1)
+    assert len(alone.basins) == 1
+    assert alone.proved
+    assert float(alone.solution.objective) == pytest.approx(-0.6, rel=1e-9)
+    assert "global optimum            proved" in str(alone)
+
+
+def refused(problem, theta, words):
+    x = problem.game.strategies(theta).centre()
+    with pytest.raises(NoBound, match=words):
+        quadratic_design(problem, theta, x)
+
+
+def test_what_is_not_affine_or_not_convex_is_not_proved():
+    box, one = ix.Box(jnp.zeros(2), 1.0), jnp.ones(2)
+    plain = ix.Game(lambda theta, x: x - theta, box)
+
+    def square(theta, x):
+        return jnp.sum((x - 0.5) ** 2)
+
+    def of(game, objective=square, **more):
+        return ix.DesignProblem(game, objective, ix.Box(jnp.zeros(2), 1.0), **more)
+
+    quadratic_design(of(plain), one, one)  # nothing is refused
+    # Affine where it is looked at, and nowhere else: no sample of derivatives tells.
+    bent = ix.Game(lambda theta, x: x - jnp.where(theta > 100.0, theta**2, theta), box)
+    refused(of(bent), one, "operator is not affine")
+    refused(of(ix.Game(lambda theta, x: x**3 - theta, box)), one, "operator is not affine")
+    refused(of(plain, lambda theta, x: jnp.sum(x**4)), one, "objective is not quadratic")
+    refused(of(plain, lambda theta, x: jnp.sum(theta * x)), one, "not convex in incentives and")
+    cap = ix.Constraint(lambda theta, x: theta.sum(), upper=1.0)
+    refused(of(plain, constraints=[cap]), one, "without constraints on the equilibrium")
+
+
+def test_sets_that_move_linearly_are_proved_and_those_that_turn_are_not():
+    def of(row):
+        def strategies(c):
+            return ix.Polyhedron(inequality=(row(c), c), lower=jnp.zeros(2))
+
+        game = ix.Game(lambda c, x: x - 3.0, strategies)
+        return ix.DesignProblem(game, lambda c, x: jnp.sum((x - 1) ** 2), ix.Box(0.1, 2.0))
+
+    problem, one = of(lambda c: jnp.ones((1, 2))), jnp.ones(1)
+    program = quadratic_design(problem, one, jnp.full(2, 0.5))
+    for found, expected in zip(program.levels["inequality"], ([0.0], [[1.0]])):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    refused(of(lambda c: c * jnp.ones((1, 2))), one, "constraints turn with the incentives")
+
+
+def test_a_proof_that_is_not_finished_is_a_bound_all_the_same():
+    problem = drawn(3, 2)
+    found, xs = values(problem, grid(2, 41))
+    worst = int(np.argmax(found))
+    start = np.concatenate([grid(2, 41)[worst], xs[worst]])
+    bound = bound_by_branching(
+        quadratic_design(problem, jnp.zeros(2), xs[0]),
+        lambda flat: np.inf,
+        (start, float(found[worst])),
+        tol=1e-6,
+        max_nodes=1,
+    )
+    assert bound.nodes <= 1
+    assert bound.value <= float(found.min()) + 1e-9
+
+
+def test_wrong_arguments():
+    problem = drawn(0, 1)
+    with pytest.raises(ValueError, match=r"`design_globally\(starts=...\)` .* got 0"):
+        ix.design_globally(problem, jnp.zeros(1), starts=0)
+    with pytest.raises(ValueError, match=r"`design_globally\(tol=...\)` .* got -1"):
+        ix.design_globally(problem, jnp.zeros(1), tol=-1.0)
+    with pytest.raises(ValueError, match="outside of `jit` and `vmap`"):
+        jax.jit(lambda theta: ix.design_globally(problem, theta).bound)(jnp.zeros(1))
+
+
+_AFFINE = ("Pigou toll", "kink D1", "kink D4", "Outrata 1a", "Outrata 1b", "Outrata 1c",
+           "Outrata 1d", "Outrata 1e", "Outrata 2a", "De Silva 1978", "Falk, Liu 1995",
+           "Henrion, Surowiec 2011", "Macal, Hurter 1997", "Lampariello, Sagratella 2017",
+           "Shimizu, Aiyoshi 1981")  # fmt: skip
+
+
+@pytest.mark.slow  # each compiles anew
+@pytest.mark.filterwarnings("ignore:`objective:UserWarning")  # one of them does ignore x
+@pytest.mark.parametrize("name", [n for n in DESIGNS if jnp.size(DESIGNS[n].theta0) <= 2])
+def test_designs_of_the_bank_with_at_most_two_incentives(name):
+    entry = DESIGNS[name]
+    found = ix.design_globally(entry.problem, entry.theta0, starts=8)
+    best, rounding = entry.best, 6e-6 if abs(entry.best) > 1e-3 else 0.0
+    assert abs(found.solution.objective - best) <= 1e-6 * max(abs(best), 1e-6) + rounding
+    assert found.proved == (name in _AFFINE), found.reason
+    assert found.bound <= found.solution.objective + 1e-9
