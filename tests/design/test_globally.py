@@ -61,7 +61,9 @@ def grid(p, count):
     return jnp.asarray(np.stack([axis.ravel() for axis in axes], axis=1))
 
 
-@pytest.mark.parametrize(("p", "count", "seeds"), [(1, 1601, 12), (2, 41, 6)])
+@pytest.mark.parametrize(
+    ("p", "count", "seeds"), [(1, 401, 6), pytest.param(2, 31, 6, marks=pytest.mark.slow)]
+)
 def test_no_incentive_of_a_grid_is_better_than_the_bound(p, count, seeds):
     thetas, several = grid(p, count), 0
     for seed in range(seeds):
@@ -75,12 +77,12 @@ def test_no_incentive_of_a_grid_is_better_than_the_bound(p, count, seeds):
             program,
             lambda flat, problem=problem: float(values(problem, jnp.asarray(flat)[None])[0][0]),
             (start, float(found[worst])),
-            tol=1e-6,
+            margin=1e-6,
             max_nodes=500,
         )
         least = float(found.min())
-        assert bound.value <= least + 1e-6 * max(1.0, abs(least))
-        assert bound.objective - bound.value <= 2e-6 * max(abs(bound.objective), 1e-6) + 1e-9
+        assert bound.value <= least + 1e-8
+        assert bound.objective - bound.value <= 1.1e-6
         steep = float(np.abs(np.diff(np.asarray(found).reshape((count,) * p), axis=0)).max())
         assert bound.objective >= least - p * steep  # the grid is as fine as this
         inner = np.asarray(found).reshape((count,) * p)
@@ -135,35 +137,22 @@ def test_what_is_not_affine_or_not_convex_is_not_proved():
     refused(of(ix.Game(lambda theta, x: x**3 - theta, box)), one, "operator is not affine")
     refused(of(plain, lambda theta, x: jnp.sum(x**4)), one, "objective is not quadratic")
     refused(of(plain, lambda theta, x: jnp.sum(theta * x)), one, "not convex in incentives and")
+    moving = ix.Game(lambda theta, x: x - 2.0, lambda theta: ix.Box(jnp.zeros(2), theta))
+    refused(of(moving), one, "sets that do not move")
     cap = ix.Constraint(lambda theta, x: theta.sum(), upper=1.0)
     refused(of(plain, constraints=[cap]), one, "without constraints on the equilibrium")
 
 
-def test_sets_that_move_linearly_are_proved_and_those_that_turn_are_not():
-    def of(row):
-        def strategies(c):
-            return ix.Polyhedron(inequality=(row(c), c), lower=jnp.zeros(2))
-
-        game = ix.Game(lambda c, x: x - 3.0, strategies)
-        return ix.DesignProblem(game, lambda c, x: jnp.sum((x - 1) ** 2), ix.Box(0.1, 2.0))
-
-    problem, one = of(lambda c: jnp.ones((1, 2))), jnp.ones(1)
-    program = quadratic_design(problem, one, jnp.full(2, 0.5))
-    for found, expected in zip(program.levels["inequality"], ([0.0], [[1.0]])):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-    refused(of(lambda c: c * jnp.ones((1, 2))), one, "constraints turn with the incentives")
-
-
 def test_a_proof_that_is_not_finished_is_a_bound_all_the_same():
     problem = drawn(3, 2)
-    found, xs = values(problem, grid(2, 41))
+    found, xs = values(problem, grid(2, 11))
     worst = int(np.argmax(found))
-    start = np.concatenate([grid(2, 41)[worst], xs[worst]])
+    start = np.concatenate([grid(2, 11)[worst], xs[worst]])
     bound = bound_by_branching(
         quadratic_design(problem, jnp.zeros(2), xs[0]),
         lambda flat: np.inf,
         (start, float(found[worst])),
-        tol=1e-6,
+        margin=1e-6,
         max_nodes=1,
     )
     assert bound.nodes <= 1

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from ._structure import NoBound, QuadraticDesign
 
-# Tangents that a node's program may be given, and how near its value they must bring it.
-_ROUNDS, _CLOSE = 60, 1e-9
+# Rounds of tangents that a node's program may be given.
+_ROUNDS = 60
 # Product of slack and multiplier, each relative to its scale, up to which they are complementary.
 _COMPLEMENTARY = 1e-8
 
@@ -40,48 +40,28 @@ class _Program:
 
         self.design = design
         d, u = design.slope.shape
-        p = u - d
-        self.u, levels, inside = u, design.levels, design.incentives
-        low = np.flatnonzero(np.isfinite(levels["lower"][0]))
-        high = np.flatnonzero(np.isfinite(levels["upper"][0]))
-        e, m = len(design.equality), len(design.inequality)
-        pairs = m + low.size + high.size
+        p, agents, inside = u - d, design.agents, design.incentives
+        low = np.flatnonzero(np.isfinite(agents["lower"]))
+        high = np.flatnonzero(np.isfinite(agents["upper"]))
+        e, m = len(agents["equality"]), len(agents["inequality"])
+        pairs, self.u = m + low.size + high.size, u
         self.slack = u + e + np.arange(pairs)
         self.pull = self.slack + pairs
         self.tau = u + e + 2 * pairs + np.arange(len(design.curvature))
         n = u + e + 2 * pairs + len(self.tau)
         eye, nothing = np.eye(d), np.zeros
-        # The agents' conditions, their equalities, then what makes slacks.
+        # The agents' conditions, their equalities, and `slack = b - A x, x - lower, upper - x`.
+        borne = np.hstack([agents["inequality"].T, -eye[:, low], eye[:, high]])
+        levels = [agents["inequality_level"], -agents["lower"][low], agents["upper"][high]]
+        conditions = [design.slope, agents["equality"].T, nothing((d, pairs)), borne]
+        before, after = nothing((e, p)), nothing((e, e + 2 * pairs))
+        spare = nothing((pairs, p)), nothing((pairs, e)), np.eye(pairs), nothing((pairs, pairs))
         rows = [
-            np.hstack(
-                [
-                    design.slope,
-                    design.equality.T,
-                    nothing((d, pairs)),
-                    design.inequality.T,
-                    -eye[:, low],
-                    eye[:, high],
-                ]
-            )
+            np.hstack(conditions),
+            np.hstack([before, agents["equality"], after]),
+            np.hstack([spare[0], borne.T, *spare[1:]]),
         ]
-        right = [-design.force]
-        tilt = {name: slope for name, (_, slope) in levels.items()}
-        height = {name: level for name, (level, _) in levels.items()}
-        before = np.hstack([-tilt["equality"], design.equality])
-        rows.append(np.hstack([before, nothing((e, e + 2 * pairs))]))
-        right.append(height["equality"])
-        for name, sign, matrix, at in (
-            ("inequality", 1.0, design.inequality, slice(None)),
-            ("lower", -1.0, eye, low),
-            ("upper", 1.0, eye, high),
-        ):
-            # sign (level - x) = slack
-            own = sign * np.hstack([-tilt[name], matrix])[at]
-            row = np.hstack([own, nothing((len(own), e + 2 * pairs))])
-            first = {"inequality": 0, "lower": m, "upper": m + low.size}[name]
-            row[np.arange(len(own)), u + e + first + np.arange(len(own))] = 1.0
-            rows.append(row)
-            right.append(sign * height[name][at])
+        right = [-design.force, agents["equality_level"], *levels]
         more = nothing((len(inside["equality"]), u + e + 2 * pairs))
         more[:, :p] = inside["equality"]
         rows.append(more)
@@ -107,9 +87,11 @@ class _Program:
         for k, along in enumerate(self.design.direction @ u):
             self.cuts += [(k, float(along + one)) for one in spread]
 
-    def solve(self, closed: dict[int, bool], enough: float) -> tuple[float, np.ndarray] | None:
-        """The least value with some pairs closed (`True`: the slack is 0), at most `enough` or
-        proved to be more; `None` where there is no point."""
+    def solve(
+        self, closed: dict[int, bool], enough: float, close: float
+    ) -> tuple[float, np.ndarray] | None:
+        """The least value with some pairs closed (`True`: the slack is 0), `close` to it or proved
+        to be more than `enough`; `None` where there is no point."""
         from scipy.optimize import linprog  # noqa: PLC0415  # heavy
 
         upper = self.upper.copy()
@@ -135,7 +117,7 @@ class _Program:
                 raise NoBound(f"a linear program has no answer: {found.message}")
             value, point = float(found.fun) + self.design.constant, found.x
             reached = self.design.value(point[: self.u])
-            if value > enough or reached - value <= _CLOSE * max(1.0, abs(reached)):
+            if value > enough or reached - value <= close:
                 break
             self.touch(point[: self.u])
         return value, point
@@ -158,14 +140,14 @@ def bound_by_branching(
     objective: Callable[[Float[np.ndarray, " theta"]], float],
     start: tuple[np.ndarray, float],
     *,
-    tol: float,
+    margin: float,
     max_nodes: int,
 ) -> Bound:
     """The least value of the design's relaxations, where no pair is left open that matters.
 
     A node closes some pairs (a slack or its multiplier is 0) and leaves others open: its program is
-    a bound on all equilibria with those closed so. Best first; ends within `tol`, relative, of the
-    best incentive known. `start`: a point `(theta, x)` and the objective there.
+    a bound on all equilibria with those closed so. Best first; ends within `margin` of the best
+    incentive known. `start`: a point `(theta, x)` and the objective there.
     """
     program = _Program(design)
     program.touch(start[0], (0.0, *(s * 10.0**k for k in range(0, 7, 2) for s in (-1, 1))))
@@ -175,16 +157,13 @@ def bound_by_branching(
     heap: list[tuple[float, int, dict[int, bool], np.ndarray]] = []
     proved = np.inf  # the least value of what is done with
 
-    def margin() -> float:
-        return tol * max(abs(best), 1e-6)
-
     def open_node(closed: dict[int, bool], below: float) -> None:
         nonlocal best, theta, proved
-        found = program.solve(closed, best + margin())
+        found = program.solve(closed, best, 0.1 * margin)
         if found is None:
             return
         value = max(found[0], below)
-        if value >= best - margin():
+        if value >= best - margin:
             proved = min(proved, value)
             return
         reached = objective(found[1][:p])
@@ -196,7 +175,7 @@ def bound_by_branching(
     nodes = 0
     while heap and nodes < max_nodes:
         value, _, closed, point = heap[0]
-        if value >= best - margin():
+        if value >= best - margin:
             break
         heapq.heappop(heap)
         slack, pull = point[program.slack], point[program.pull]

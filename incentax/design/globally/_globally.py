@@ -75,8 +75,8 @@ def design_globally(
 ) -> GlobalSolution:
     """The best design of all, where local optima mislead: for a few incentives.
 
-    Local designs from many starts, of which the basins are told; and where the game is affine, its
-    sets too, and the objective is convex and quadratic in `(theta, x)`, a proof: branch and bound
+    Local designs from many starts, of which the basins are told; and where the game is affine, on
+    fixed sets, and the objective is convex and quadratic in `(theta, x)`, a proof: branch and bound
     over the pairs of slack and multiplier, of which one or the other is zero at an equilibrium. Its
     programs are linear, under tangents of the objective, and solved by HiGHS. Whether a problem is
     of this kind is read off its program, not sampled. Of several equilibria the bound holds for
@@ -88,7 +88,8 @@ def design_globally(
 
     - `problem`, `theta0`, `x0`, `key`: as for [`design`][].
     - `starts`: `theta0`, and points in the box of the incentives or ever wider around it.
-    - `tol`: the relative gap at which the proof is done.
+    - `tol`: the gap at which the proof is done, relative to the objective (where that is near zero,
+      to a thousandth of what the starts began with).
     - `max_nodes`: when it ends without one; `.bound` is what is proved by then.
 
     **Raises** `ValueError` for a wrong argument, and within `jit` or `vmap`; [`DesignFailure`][]
@@ -125,22 +126,25 @@ def design_globally(
         design(problem, task.theta, x0=task.x, starts=1)  # says what is wrong
     best = min(fine or ends, key=lambda end: float(end.objective))
     basins = _basins(fine)
+    # Where the best is near zero, digits count in parts of where the starts were.
+    first = [float(end.history.objective[0]) for end in ends]
+    size = max(abs(float(best.objective)), 1e-3 * float(np.nanmax(np.abs(first))), 1e-12)
     try:
         if isinstance(problem, ScenarioProblem):
             raise NoBound("a bound is proved for one scenario")
-        best, bound, nodes = _proved(problem, best, tol, max_nodes)
+        best, bound, nodes = _proved(problem, best, tol * size, max_nodes)
         reason = "" if nodes < max_nodes else f"`max_nodes`, {max_nodes}, were not enough"
     except NoBound as why:
         bound, nodes, reason = -np.inf, 0, str(why)
     value = float(best.objective)
-    gap = (value - bound) / max(abs(value), 1e-6)
+    gap = (value - bound) / size
     return GlobalSolution(
         solution=best,
         basins=basins,
         failed=len(ends) - len(fine),
         bound=bound,
         gap=gap,
-        proved=gap <= 2 * tol,
+        proved=gap <= 1.1 * tol,
         nodes=nodes,
         reason=reason,
     )
@@ -172,7 +176,7 @@ def _is_one(basin: Basin, end: DesignSolution) -> bool:
 
 
 def _proved(
-    problem: DesignProblem, best: DesignSolution, tol: float, max_nodes: int
+    problem: DesignProblem, best: DesignSolution, margin: float, max_nodes: int
 ) -> tuple[DesignSolution, float, int]:
     """The better of the design and what branching meets, the bound, and the nodes."""
     if not isinstance(best.theta, jax.Array):
@@ -192,7 +196,7 @@ def _proved(
         program,
         lambda flat: float(value(jnp.asarray(flat, theta.dtype))),
         (start, float(best.objective)),
-        tol=tol,
+        margin=margin,
         max_nodes=max_nodes,
     )
     if bound.theta is not None:

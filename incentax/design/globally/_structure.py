@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Jaxpr
 from jaxtyping import Array, Float
 
+from ...sets import LinearConstraints
 from .._problem import DesignProblem
 
 # Curvatures below this part of the largest are rounding.
@@ -25,9 +26,8 @@ class QuadraticDesign(NamedTuple):
     """`min q(u)` over `u = (theta, x)` where `x` is an equilibrium of `F(u) = force + slope u`.
 
     - `q(u) = constant + linear u + sum of curvature_k / 2 (direction_k u)^2`.
-    - Agents: `equality x = equality_level(u)`, `inequality x <= inequality_level(u)`, between
-      `lower(u)` and `upper(u)`; each a pair `(constant, slope in theta)`.
-    - Incentives: the same without slopes, in `incentives`.
+    - `agents`: `equality x = equality_level`, `inequality x <= inequality_level`, `lower <= x <=
+      upper`; `incentives`: the same of `theta`.
     """
 
     constant: float
@@ -36,9 +36,7 @@ class QuadraticDesign(NamedTuple):
     direction: Float[np.ndarray, "k u"]
     force: Float[np.ndarray, " x"]
     slope: Float[np.ndarray, "x u"]
-    equality: Float[np.ndarray, "e x"]
-    inequality: Float[np.ndarray, "m x"]
-    levels: dict[str, tuple[np.ndarray, np.ndarray]]
+    agents: dict[str, np.ndarray]
     incentives: dict[str, np.ndarray]
 
     def value(self, u: np.ndarray) -> float:
@@ -53,6 +51,8 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
         raise NoBound("a bound is proved for problems without constraints on the equilibrium")
     if problem.selection is not None:
         raise NoBound("a bound is proved for problems without a selection")
+    if problem.game.moves:
+        raise NoBound("a bound is proved for sets that do not move with the incentives")
     p, shape = theta.size, x.shape
     u0 = jnp.concatenate([theta.ravel(), x.ravel()])
 
@@ -78,7 +78,6 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     bent = curvature > _FLAT * largest
     start = np.asarray(u0)
     linear = np.asarray(gradient) - hessian @ start
-    levels, equality, inequality = _levels(problem, theta, x)
     return QuadraticDesign(
         constant=float(objective(u0)) - float(linear @ start + 0.5 * start @ hessian @ start),
         linear=linear,
@@ -86,57 +85,16 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
         direction=direction.T[bent],
         force=np.asarray(force) - np.asarray(slope) @ start,
         slope=np.asarray(slope),
-        equality=equality,
-        inequality=inequality,
-        levels=levels,
-        incentives=_incentives(problem, theta),
+        agents=_plain(problem.game.strategies(theta).constraints(x), x.dtype),
+        incentives=_plain(problem.incentive_set.constraints(theta), x.dtype),
     )
 
 
-def _levels(
-    problem: DesignProblem, theta: Array, x: Array
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Levels of the agents' constraints as `(constant, slope in theta)`, and their matrices."""
-    game, flat = problem.game, theta.ravel()
-
-    def at(flat: Array) -> dict[str, Array]:
-        now = game.strategies(flat.reshape(theta.shape)).constraints(x)
-        return {
-            "lower": now.lower,
-            "upper": now.upper,
-            "equality": now.equality_level,
-            "inequality": now.inequality_level,
-        }
-
-    def matrices(flat: Array) -> tuple[Array, Array]:
-        now = game.strategies(flat.reshape(theta.shape)).constraints(x)
-        return now.equality.dense(x.dtype), now.inequality
-
-    known, slopes = at(flat), None
-    if game.moves:
-        if _feels_the_point(lambda flat: jnp.concatenate([*at(flat).values()]), flat):
-            raise NoBound("the agents' sets do not move linearly with the incentives")
-        moved = jax.make_jaxpr(lambda flat: [m.ravel() for m in matrices(flat)])(flat)
-        if any(needed for needed in _inputs_of(moved.jaxpr)):
-            raise NoBound("the agents' constraints turn with the incentives")
-        slopes = jax.jacfwd(at)(flat)
-    levels = {}
-    for name, level in known.items():
-        height = np.asarray(level)
-        slope = np.zeros((height.size, flat.size)) if slopes is None else np.asarray(slopes[name])
-        finite = np.isfinite(height)[:, None]
-        slope = np.where(finite, slope, 0.0)
-        levels[name] = (height - slope @ np.asarray(flat), slope)
-    equality, inequality = (np.asarray(matrix) for matrix in matrices(flat))
-    return levels, equality, inequality
-
-
-def _incentives(problem: DesignProblem, theta: Array) -> dict[str, np.ndarray]:
-    limits = problem.incentive_set.constraints(theta)
+def _plain(limits: LinearConstraints, dtype: jnp.dtype) -> dict[str, np.ndarray]:
     return {
         "lower": np.asarray(limits.lower).ravel(),
         "upper": np.asarray(limits.upper).ravel(),
-        "equality": np.asarray(limits.equality.dense(theta.dtype)),
+        "equality": np.asarray(limits.equality.dense(dtype)),
         "equality_level": np.asarray(limits.equality_level),
         "inequality": np.asarray(limits.inequality),
         "inequality_level": np.asarray(limits.inequality_level),
