@@ -272,6 +272,7 @@ def _use(number):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="memory maps are counted there")
+@pytest.mark.slow  # many programs
 def test_programs_of_problems_that_are_gone_are_given_back(monkeypatch):
     kept = functools.lru_cache(maxsize=8)(_compile._new_program)
     monkeypatch.setattr(_compile, "_program", kept)

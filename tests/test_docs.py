@@ -23,6 +23,8 @@ _LONG = (
     "a-simulator",
     "a-policy-as-a-module",
     "scenarios",
+    "constraints",
+    "tolls-for-a-city",
 )
 
 

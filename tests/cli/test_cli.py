@@ -512,6 +512,7 @@ def test_a_folder_of_another_command_cannot_be_certified(tmp_path, capsys):
     assert str(tmp_path) in capsys.readouterr().err
 
 
+@pytest.mark.slow  # a design
 def test_a_problem_with_constraints_shows_their_prices(tmp_path, capsys):
     (tmp_path / "own.py").write_text(
         "import incentax as ix, jax.numpy as jnp\n"

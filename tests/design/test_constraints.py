@@ -43,6 +43,7 @@ def test_a_floor_has_its_closed_form_and_its_shadow_price():
     assert "violated by 1.3" in ix.certify(_floor(3.0), solution.theta - 0.5).verdict
 
 
+@pytest.mark.slow  # designs
 def test_room_has_no_price():
     problem = _floor(-1.0, cap={"upper": 3.0})
     solution = ix.design(problem, jnp.full(1, 2.0))
@@ -234,6 +235,7 @@ def _check_prices(problem, solution):
         assert min(sides) - 1e-3 <= -mu <= max(sides) + 1e-3
 
 
+@pytest.mark.slow  # designs
 def test_an_optimum_at_a_kink_of_the_equilibrium():
     """x = max(theta, 0): the floor of x holds theta on the kink where x starts to move."""
     game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((1,)))

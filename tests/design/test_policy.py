@@ -42,6 +42,7 @@ def test_a_linear_policy_finds_the_closed_form(play_step):
     assert float(trained.history.objective[-1]) < 1e-8 < float(trained.history.objective[0])
 
 
+@pytest.mark.slow  # many programs
 def test_its_gradient_is_that_of_the_mean_objective():
     trained = ix.train_policy(firm, START, DEMANDS, optax.sgd(0.0), steps=1)
 

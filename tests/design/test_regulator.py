@@ -120,6 +120,7 @@ def test_two_point_estimates_are_unbiased_and_central_ones_vary_less(size):
     assert spread["central"] < spread["forward"]
 
 
+@pytest.mark.slow  # many steps
 def test_charging_with_private_costs():
     instance = ix.problems.ev_charging()
     best = ix.design(instance.problem, instance.theta0)

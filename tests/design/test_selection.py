@@ -25,7 +25,7 @@ def _selected(instance, selection, objective=None, incentives=None):
         # Both at the second place is an equilibrium without any subsidy,
         pytest.param("optimistic", 0.0, 0.0, marks=pytest.mark.slow),
         # both at the first is one up to a subsidy of 2,
-        ("pessimistic", 2.0, 0.04),
+        pytest.param("pessimistic", 2.0, 0.04, marks=pytest.mark.slow),
         # and from (1/2, 1/2) play goes to the first place while (1 + theta) / 3 < 1/2.
         ("play", 0.5, 0.0025),
     ],

@@ -31,6 +31,7 @@ def _problem_of(data):
     return ix.DesignProblem(game, _lost, taxes, constraints=[floor])
 
 
+@pytest.mark.slow  # many programs
 def test_all_data_of_a_problem():
     data = {
         "cost": jnp.array([1.0, 1.5, 2.0]),

@@ -221,6 +221,7 @@ def test_lanes_that_the_operator_has_captured_stand_within_a_gradient():
     np.testing.assert_allclose(slope, [-2.0], atol=1e-9)
 
 
+@pytest.mark.slow  # many programs
 def test_a_value_that_the_operator_has_captured_is_differentiated():
     def total(slope):
         game = ix.Game(lambda t, x: slope * (x + x.sum()) - 10 + t, ix.NonNegative())

@@ -36,12 +36,14 @@ def test_the_equilibrium_is_that_of_the_assignment(sparse_game):
     assert float(found.residual) < 1e-8
 
 
+@pytest.mark.slow  # large programs
 def test_a_start_nearby_takes_few_steps(sparse_game):
     there = ix.solve_equilibrium(sparse_game, jnp.zeros(len(LINKS)))
     near = ix.solve_equilibrium(sparse_game, jnp.full(len(LINKS), 1e-3), there.x)
     assert int(near.steps) < int(there.steps) / 2
 
 
+@pytest.mark.slow  # large programs
 def test_single_precision_comes_as_near_as_it_can(sparse_game):
     single = jax.tree.map(
         lambda leaf: leaf.astype(jnp.float32) if _is_double(leaf) else leaf, sparse_game
@@ -56,8 +58,16 @@ def _is_double(leaf) -> bool:
     return isinstance(leaf, jax.Array) and leaf.dtype == jnp.float64
 
 
-@pytest.mark.parametrize("widened", [False, True])
-@pytest.mark.parametrize("dense", [10, 200])
+@pytest.mark.parametrize(
+    ("dense", "widened"),
+    [
+        (200, False),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in ((10, False), (10, True), (200, True))
+        ),
+    ],
+)
 def test_derivatives_match_differences(sparse_game, widened, dense, monkeypatch):
     """By conjugate gradients, which take over beyond an aggregate of 200, and by its inverse."""
     monkeypatch.setattr("incentax.sensitivity._implicit._DENSE", dense)
