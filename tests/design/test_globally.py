@@ -172,7 +172,8 @@ def test_wrong_arguments():
 _AFFINE = ("Pigou toll", "kink D1", "kink D4", "Outrata 1a", "Outrata 1b", "Outrata 1c",
            "Outrata 1d", "Outrata 1e", "Outrata 2a", "De Silva 1978", "Falk, Liu 1995",
            "Henrion, Surowiec 2011", "Macal, Hurter 1997", "Lampariello, Sagratella 2017",
-           "Shimizu, Aiyoshi 1981")  # fmt: skip
+           "Shimizu, Aiyoshi 1981", "jr1 (Jiang, Ralph)",
+           "emission tax, output non-negative, tax per damage")  # fmt: skip
 
 
 @pytest.mark.slow  # each compiles anew

@@ -117,13 +117,14 @@ def design_globally(
         problem, theta0, x0=x0, steps=None, starts=1, key=key, owner="design_globally"
     )
     begun = spread_starts(problem, task.theta, starts + 1, task.key)
-    ends = []
+    # A given start of the agents may lie outside of a set that moves.
+    x0, ends = None if problem.game.moves else x0, []
     for k in range(1, starts + 1):
         theta = jax.tree.map(lambda leaf, k=k: leaf[k], begun)
-        ends.append(design(problem, theta, x0=task.x, starts=1, throw=False))
+        ends.append(design(problem, theta, x0=x0, starts=1, throw=False))
     fine = [end for end in ends if end.result == RESULTS.successful]
     if not fine:
-        design(problem, task.theta, x0=task.x, starts=1)  # says what is wrong
+        design(problem, task.theta, x0=x0, starts=1)  # says what is wrong
     best = min(fine or ends, key=lambda end: float(end.objective))
     basins = _basins(fine)
     # Where the best is near zero, digits count in parts of where the starts were.
