@@ -15,6 +15,8 @@ _STEPS = 3000
 
 
 def accurately(problem: DesignProblem, theta0: Array):
+    """Its success is a stationary point, proved or as near as it could tell."""
+
     def solve() -> Answer:
         found = design(problem, theta0, throw=False)
         fine = bool(found.result == RESULTS.successful)
@@ -32,6 +34,7 @@ def by_design_and_play(problem: DesignProblem, theta0: Array):
 
 
 def by_double_loop(problem: DesignProblem, theta0: Array):
+    """Each step at an equilibrium solved to its default tolerance."""
     decay = optax.cosine_decay_schedule(0.1 * _size(theta0), _STEPS // 10)
     return _scheme(problem, theta0, DoubleLoop(optax.adam(decay)), _STEPS // 10)
 

@@ -37,6 +37,19 @@ def test_the_equilibrium_is_that_of_the_assignment(sparse_game):
 
 
 @pytest.mark.slow  # large programs
+def test_pairs_without_trips_take_their_cheapest_paths(sparse_game):
+    trips = sparse_game.flows.trips[jnp.asarray(np.unique(sparse_game.simplex.blocks.ids,
+                                                          return_index=True)[1])]  # fmt: skip
+    game = sparse_game.with_trips(trips.at[::7].set(0.0))
+    few = sparse_game.with_trips(trips.at[::7].set(1e-9))
+    theta = jnp.zeros(len(LINKS))
+    found = ix.solve_equilibrium(game, theta)
+    assert found.residual < 1e-8
+    expected = few.link_flows(ix.solve_equilibrium(few, theta).x)
+    np.testing.assert_allclose(game.link_flows(found.x), expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.slow  # large programs
 def test_a_start_nearby_takes_few_steps(sparse_game):
     there = ix.solve_equilibrium(sparse_game, jnp.zeros(len(LINKS)))
     near = ix.solve_equilibrium(sparse_game, jnp.full(len(LINKS), 1e-3), there.x)

@@ -12,7 +12,7 @@ from ._structure import NoBound, QuadraticDesign
 
 # Rounds of tangents that a node's program may be given.
 _ROUNDS = 60
-# Product of slack and multiplier, each relative to its scale, up to which they are complementary.
+# The smaller of slack and multiplier, each relative to its scale, up to which it counts as zero.
 _COMPLEMENTARY = 1e-8
 
 
@@ -76,9 +76,8 @@ class _Program:
         self.upper = np.full(n, np.inf)
         self.lower[:p], self.upper[:p] = inside["lower"], inside["upper"]
         self.lower[u + e :] = 0.0
-        self.cost = np.concatenate(
-            [design.linear, nothing(n - u - len(self.tau)), self.tau * 0 + 1]
-        )
+        self.cost = np.zeros(n)
+        self.cost[:u], self.cost[self.tau] = design.linear, 1.0
         self.cuts: list[tuple[int, float]] = []
         self._sparse = sparse
 
