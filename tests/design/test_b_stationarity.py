@@ -7,7 +7,8 @@ import pytest
 
 import incentax as ix
 from incentax.design.accurate._lower_level import LowerLevel
-from incentax.design.accurate._pieces import _is_behind, _least_quadratic, _onto_kinks, _PACE
+from incentax.design.accurate._model import _least_quadratic
+from incentax.design.accurate._pieces import _is_behind, _onto_kinks, _PACE
 from incentax.design.accurate._place import arrive
 
 KINDS = {"A": "multicommodity tolls", "B": "capacities", "C": "inverse problem", "D": "kink"}
@@ -83,13 +84,23 @@ def test_a_quadratic_step_does_not_depend_on_the_units_of_the_objective():
     half = rng.normal(size=(6, 6))
     gradient, hessian = rng.normal(size=6), half @ half.T + np.eye(6)
     rows, rooms = rng.normal(size=(4, 6)), np.zeros(4)
-    step, weights = _least_quadratic(gradient, hessian, rows, rooms)
+    step, weights = _least_quadratic(gradient, hessian, rows, rooms, np.zeros(4))
     assert (weights > 0).any()
     np.testing.assert_allclose(gradient + hessian @ step, rows.T @ weights, atol=1e-9)
     for unit in (1e-12, 1e10, 1e16):
-        other, borne = _least_quadratic(unit * gradient, unit * hessian, rows, rooms)
+        other, borne = _least_quadratic(unit * gradient, unit * hessian, rows, rooms, np.zeros(4))
         np.testing.assert_allclose(other, step, rtol=1e-7)
         np.testing.assert_allclose(borne, unit * weights, rtol=1e-7)
+
+
+def test_what_walls_bear_does_not_shorten_steps():
+    """A flat direction is not held back by a slope into a wall, known from its multiplier."""
+    gradient, hessian = np.array([1e3, -1.0]), np.diag([1.0, 1e-2])
+    rows, rooms = np.eye(2)[:1], np.zeros(1)  # the first entry is at its wall
+    short, weights = _least_quadratic(gradient, hessian, rows, rooms, np.zeros(1))
+    assert short[1] < 0.02
+    long, _ = _least_quadratic(gradient, hessian, rows, rooms, weights)
+    np.testing.assert_allclose(long, [0, 10], atol=1e-9)  # 0.1 |-1| is the floor of curvature
 
 
 def test_a_walk_gives_up_only_where_its_pace_does_not_reach_the_other():

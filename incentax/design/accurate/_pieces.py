@@ -11,22 +11,21 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
 
-from ..._compile import compiled
 from ...sets import LinearConstraints
 from .._looks import is_enough, stepped
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
+from ._model import is_convex, quadratic_step_on
 from ._place import arrive, nearest, Place
-from ._quadratic import least_quadratic
 from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
 _PIECES, _LENGTHS = 60, 8
 # Steps over which the pace of a walk is measured.
 _PACE = 40
+# Of objectives, relative.
+_SAME = 1e-9
 # Pairs that are forced, times the square of the number of unknowns.
 _TRIALS, _LEAST_TRIALS = 8_000_000, 8
 
@@ -41,23 +40,6 @@ class Walk:
     place: Place
     descent: Descent
     rows: list[tuple[float, float, float]]
-
-
-@compiled
-def _bent(
-    level: LowerLevel, both: Float[Array, " u"], sign: Array, weights: list[Array]
-) -> Float[Array, "u u"]:
-    """Second derivatives of the objective plus the weighted conditions."""
-    p = both.size - level.x.size - level.rows
-    p = p - level.constraints(ravel_pytree(level.like)[0]).inequality_level.size
-
-    def lagrangian(both: Array) -> Array:
-        at = level.pairs(both[:p], both[p:], sign)
-        slack, multiplier, missed = weights
-        conditions = slack @ at.slack + multiplier @ at.multiplier + missed @ at.missed
-        return level.value(both[:p], both[p:]) + conditions
-
-    return jax.hessian(lagrangian)(both)
 
 
 def walk(
@@ -102,7 +84,9 @@ def walk(
             descent = unresolved(level, place, active, incentives, descent)
         if reached is None and may():
             reached, piece = _onto_kinks(level, place, active), active
-        if reached is None and may():
+        # What another walk has reached was its end: pairs were forced there already.
+        again = abs(place.objective - known) <= _SAME * abs(known)
+        if reached is None and may() and not again:
             reached, piece = _forced(level, place, active, incentives, trials)
         if reached is None:
             break
@@ -140,7 +124,7 @@ def unresolved(
     model on the piece, and on the one that the descent names, promises no more than rounding."""
     least = worthless(place)
     pieces = [active] if descent.active is None else [active, descent.active]
-    promised = [_quadratic_direction(level, place, piece, incentives)[1] for piece in pieces]
+    promised = [quadratic_step_on(level, place, piece, incentives).promised for piece in pieces]
     verdict = "yes" if max(promised) <= least else "undecided"
     return replace(descent, verdict=verdict, direction=None, active=None)
 
@@ -188,15 +172,15 @@ def _forced(
     """A better place on a piece on which one pair has changed sides; and the piece.
 
     First the pairs whose zero side the objective would like to be positive, by how much it gains;
-    then the nearest ones. Pairs that were forced wait for the others.
+    then the nearest ones, but where a convex model promises nothing there. Pairs that were forced
+    wait for the others.
     """
     at, p, size = place.at, len(place.theta), level.x.size
-    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
-    equations = Equations(np.concatenate([own, at.missed_slopes]) * at.unit, float(at.eps))
-    gain = equations.multipliers(at.slope * at.unit)[: len(active)]
+    gain = quadratic_step_on(level, place, active, incentives).multipliers
     gain = np.where(gain > 1e-6 * np.abs(gain).max(initial=0.0), gain, 0)
     far = np.where(active, at.multiplier, at.slack) / (1 + np.abs(at.multiplier).max(initial=0.0))
-    pairs = np.flatnonzero(at.two_sided & ~at.fixed)
+    may_gain = at.two_sided & ~at.fixed & ((gain > 0) | ~is_convex(level, place))
+    pairs = np.flatnonzero(may_gain)
     pairs = pairs[np.lexsort((far[pairs], -gain[pairs]))]
     if trials.gained and trials.forced.issuperset(pairs):
         trials.forced, trials.gained = set(), False
@@ -207,7 +191,7 @@ def _forced(
         trials.forced.add(int(pair))
         piece = active.copy()
         piece[pair] = ~piece[pair]
-        direction, promised = _quadratic_direction(level, place, piece, incentives)
+        direction, promised, _ = quadratic_step_on(level, place, piece, incentives)
         if not promised > 10 * _rounding(place):
             continue
         theta = nearest(level, place.theta + direction[:p])
@@ -265,7 +249,7 @@ def _step(
 ) -> tuple[Place | None, bool]:
     """The next equilibrium on the piece, `None` where the piece offers nothing; whether it is the
     last one: so near to the optimum that the objective cannot tell."""
-    direction, promised = _quadratic_direction(level, place, active, incentives)
+    direction, promised, _ = quadratic_step_on(level, place, active, incentives)
     p, size = len(place.theta), level.x.size
     last = not promised > 10 * _rounding(place)
     for length in 0.3 ** np.arange(1 if last else _LENGTHS):
@@ -276,104 +260,6 @@ def _step(
         if reached is not None and reached.objective < place.objective - least:
             return reached, last
     return None, last
-
-
-def _quadratic_direction(
-    level: LowerLevel, place: Place, active: np.ndarray, incentives: LinearConstraints
-) -> tuple[np.ndarray, float]:
-    """The step of `u` by a quadratic model on the piece, and the decrease that it promises.
-
-    What is not zero yet of the side that the piece holds at zero goes away with the step.
-    """
-    at, unit, p = place.at, place.at.unit, len(place.theta)
-    own = np.where(active[:, None], at.slack_slopes, at.multiplier_slopes)
-    missed = np.where(active, at.slack, at.multiplier)
-    missed[(active & at.active) | (~active & at.idle) | at.fixed] = 0
-    padded = np.zeros((len(incentives.equality_level), len(unit)))
-    padded[:, :p] = incentives.equality.dense(np.dtype(float))
-    rows = np.concatenate([own, at.missed_slopes, padded]) * unit
-    equations = Equations(rows, float(at.eps))
-    tangent, first = equations.basis(), np.zeros(len(unit))
-    if np.any(missed):
-        first = equations.onto(np.append(-missed, np.zeros(len(rows) - len(missed))))
-    walls = _walls(place, active, incentives)
-    rows, rooms = walls.rows @ tangent, walls.rooms + walls.rows @ first
-    slope = at.slope * unit
-    weights, direction, promised = np.zeros(len(rows)), np.zeros(len(unit)), 0.0
-    for _ in range(2):  # the curvature of the Lagrangian needs its multipliers
-        hessian = _hessian(level, place, active, equations, walls.borne(weights))
-        bent, gradient = tangent.T @ hessian @ tangent, (slope + hessian @ first) @ tangent
-        t, weights = _least_quadratic(gradient, bent, rows, rooms)
-        d = first + tangent @ t
-        direction, promised = unit * d, -float(slope @ d)
-        if np.any(missed):
-            promised -= float(d @ hessian @ d) / 2
-        if not np.any(weights > 0):
-            break
-    return direction, promised
-
-
-@dataclass
-class _Walls:
-    """`rows d >= -rooms`, `d` in units of `u`: the pairs' other sides, then the incentive set."""
-
-    rows: np.ndarray
-    rooms: np.ndarray
-    pairs: np.ndarray  # of every pair its row, or -1
-
-    def borne(self, weights: np.ndarray) -> np.ndarray:
-        """The weights of the rows, a number a pair."""
-        return (
-            np.where(self.pairs >= 0, weights[self.pairs], 0) if len(weights) else 0.0 * self.pairs
-        )
-
-
-def _walls(place: Place, active: np.ndarray, incentives: LinearConstraints) -> _Walls:
-    at, unit, p = place.at, place.at.unit, len(place.theta)
-    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes) * unit
-    room = np.where(active, at.multiplier, at.slack)
-    kept = at.two_sided & ~at.fixed
-    eye = np.eye(p, len(unit)) * unit
-    more = np.zeros((len(incentives.inequality_level), len(unit)))
-    more[:, :p] = -incentives.inequality * unit[:p]
-    to_more = incentives.inequality_level - incentives.inequality @ place.theta
-    above, below = place.theta - incentives.lower, incentives.upper - place.theta
-    rooms = np.concatenate([room[kept], above, below, to_more])
-    finite = np.isfinite(rooms)
-    rows = np.concatenate([other[kept], eye, -eye, more])[finite]
-    pairs = np.where(kept, np.cumsum(kept) - 1, -1)
-    return _Walls(rows, np.maximum(rooms[finite], 0), pairs)
-
-
-def _hessian(
-    level: LowerLevel, place: Place, active: np.ndarray, equations: Equations, borne: np.ndarray
-) -> np.ndarray:
-    """Of the Lagrangian, in units of every unknown; `borne` by the other sides of the pairs."""
-    at, unit, pairs = place.at, place.at.unit, len(active)
-    other = np.where(active[:, None], at.multiplier_slopes, at.slack_slopes) * unit
-    along = equations.multipliers(at.slope * unit - borne @ other)
-    slack = np.where(active, along[:pairs], -borne)
-    multiplier = np.where(active, -borne, along[:pairs])
-    missed = along[pairs : pairs + len(at.missed_slopes)]
-    both, dtype = np.concatenate([place.theta, place.packed]), level.x.dtype
-    weights = [part.astype(dtype) for part in (slack, multiplier, missed)]
-    hessian = np.asarray(_bent(level, both, at.sign.astype(dtype), weights), float)
-    # Where a curvature is infinite, as of a power at zero, the model does without.
-    hessian = np.where(np.isfinite(hessian), hessian, 0)
-    return unit[:, None] * hessian * unit[None, :]
-
-
-def _least_quadratic(
-    gradient: np.ndarray, hessian: np.ndarray, rows: np.ndarray, rooms: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """`argmin g't + t'Ht/2` with `rows t >= -rooms`, and the multipliers; `H` is made convex."""
-    if not len(gradient):
-        return gradient, np.zeros(len(rows))
-    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-    # No step is longer than ten times the unit of what moves.
-    least = max(1e-8 * np.abs(values).max(initial=0.0), 0.1 * np.linalg.norm(gradient), 1e-100)
-    back = vectors / np.sqrt(np.maximum(np.abs(values), least))[None, :]
-    return least_quadratic(gradient, back, rows, rooms)
 
 
 def _rounding(place: Place) -> float:
