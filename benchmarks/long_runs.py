@@ -1,4 +1,4 @@
-"""What chunks, checkpoints and long histories cost, and what 256 seeds cost in one call."""
+"""What chunks, checkpoints, long histories and many seeds in one call cost, in time and memory."""
 
 import statistics
 import subprocess
@@ -17,8 +17,10 @@ STEPS, ROUNDS, SEEDS = 1000, 24, 256
 
 
 def main():
-    if len(sys.argv) > 1 and sys.argv[1] == "memory":
+    if sys.argv[1:2] == ["memory"]:
         return memory(int(sys.argv[2]))
+    if sys.argv[1:2] == ["lanes"]:
+        return lanes(*map(int, sys.argv[2:]))
     instance = ix.problems.second_best_tolls(eta=1.0, paths=5, noise=1.0)
     scheme, key = instance.schemes["design-and-play"], jax.random.key(0)
 
@@ -63,7 +65,12 @@ def main():
         }
         for name, several in times.items()
     ]
-    notes = {"steps": STEPS, "ensemble": ensembles(instance, scheme), "memory": memories()}
+    notes = {
+        "steps": STEPS,
+        "ensemble": ensembles(instance, scheme),
+        "memory": memories(),
+        "memory_of_lanes": memories_of_lanes(),
+    }
     report("long_runs", rows, notes)
 
 
@@ -94,15 +101,42 @@ def ensembles(instance, scheme, steps=300):
 
 def memories():
     """Peak memory of a process by number of steps, with some 1,000 rows whatever their number."""
-    rows = []
-    for steps in (10_000, 100_000, 1_000_000):
-        command = [sys.executable, __file__, "memory", str(steps)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        rows.append({"steps": steps, "peak_megabytes": float(told)})
-    return rows
+    steps = 10_000, 100_000, 1_000_000
+    return [{"steps": count, "peak_megabytes": peak_of("memory", count)} for count in steps]
+
+
+def memories_of_lanes():
+    """Peak memory of a process by lanes of a block, and by lanes in all."""
+    sizes = (32, 256), (64, 256), (128, 256), (256, 256), (256, 512), (256, 1024)
+    return [
+        {"block": block, "lanes": count, "peak_megabytes": peak_of("lanes", block, count)}
+        for block, count in sizes
+    ]
+
+
+def peak_of(*what):
+    """Of this program in a process of its own."""
+    command = [sys.executable, __file__, *map(str, what)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def lanes(block, count, steps=50):
+    """Sioux Falls with five paths a pair, its history one row."""
+    instance = ix.problems.second_best_tolls(eta=1.0, paths=5, noise=1.0)
+    ix.ensemble(
+        instance.problem,
+        keys=jax.random.split(jax.random.key(0), count),
+        scheme=instance.schemes["design-and-play"],
+        block=block,
+        x0=instance.x0,
+        steps=steps,
+        record=steps,
+    )
+    tell_peak()
 
 
 def memory(steps):
+    """A run with some 1,000 rows and a file a second."""
     problem = ix.problems.emission_tax(n=10)
     ix.design(
         problem.problem,
@@ -114,7 +148,11 @@ def memory(steps):
         key=jax.random.key(0),
         checkpoint=ix.Checkpoint(tempfile.mkdtemp(), seconds=1),
     )
-    # Not `getrusage`, whose peak a process has from the one that began it.
+    tell_peak()
+
+
+def tell_peak():
+    """Not `getrusage`, whose peak a process has from the one that began it."""
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
     print(float(status.split()[0]) / 1024)
 

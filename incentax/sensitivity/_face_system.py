@@ -85,7 +85,10 @@ def refined(system: Callable, right_side: Array, w: Array, correct: Callable, to
 
 def solve_explicitly(system: Callable, right_side: Array) -> Array:
     """By the matrix of the system; the least of several solutions, or what comes nearest to one."""
-    eye = jnp.eye(right_side.size, dtype=right_side.dtype)
+    return _by_matrix(system, jnp.eye(right_side.size, dtype=right_side.dtype), right_side)
+
+
+def _by_matrix(system: Callable, eye: Array, right_side: Array) -> Array:
     columns = jax.vmap(system)(eye.reshape(-1, *right_side.shape))
     matrix = columns.reshape(eye.shape).T
     return solve(matrix, right_side.ravel()).reshape(right_side.shape)
@@ -131,14 +134,14 @@ def unless_solved(system: Callable, right_side: Array, w: Array, least: Array | 
     def unsolved(w: Array) -> Array:
         return ~(_norm(system(w) - right_side) <= least)
 
+    def solved(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        # What depends on nothing in the loop would be computed before it, needed or not.
+        eye = jnp.eye(right_side.size, dtype=right_side.dtype)
+        eye, _ = jax.lax.optimization_barrier((eye, carry[0]))
+        return _by_matrix(system, eye, right_side), jnp.asarray(False)
+
     # A loop of at most one round: under `vmap` it is run only when some lane needs it.
-    start = w, unsolved(w)
-    found, _ = jax.lax.while_loop(
-        lambda carry: carry[1],
-        lambda _: (solve_explicitly(system, right_side), jnp.asarray(False)),
-        start,
-    )
-    return found
+    return jax.lax.while_loop(lambda carry: carry[1], solved, (w, unsolved(w)))[0]
 
 
 def solve_by_neumann(system: Callable, right_side: Array, terms: int) -> Array:

@@ -77,10 +77,10 @@ def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[Desi
             task = task._replace(theta=found.theta, x=found.x)
         return
     incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
-    descent, ends = None, []
+    evaluate, descent, ends = _evaluation(task), None, []
     for one in problems:
         task = task._replace(problem=one)
-        evaluate = _evaluation(task)
+        evaluate.problem = one
         if descent is None:
             descent = _started(evaluate, np.asarray(ravel_pytree(task.theta)[0]), task.x, width)
         else:

@@ -34,7 +34,8 @@ class Gradients(NamedTuple):
 
 
 def gradients_of(problem: DesignProblem, theta: PyTree, x: Array) -> Gradients:
-    """By one adjoint solve each, side by side: what the systems share is computed once."""
+    """By one adjoint solve each, one after another: side by side each would do the work of every
+    branch of every other, the solvers that no system needs among them."""
 
     def values(theta: PyTree, x: Array) -> Array:
         at = limits_of(problem.constraints, theta, x)
@@ -51,7 +52,7 @@ def gradients_of(problem: DesignProblem, theta: PyTree, x: Array) -> Gradients:
         parts = jnp.abs(ravel_pytree(direct)[0]) @ width + jnp.sum(jnp.abs(through * size))
         return whole, parts, pulled.degenerate
 
-    slopes, parts, degenerate = jax.vmap(gradient)(jnp.eye(value.size, dtype=value.dtype))
+    slopes, parts, degenerate = jax.lax.map(gradient, jnp.eye(value.size, dtype=value.dtype))
     limits = limits_of(problem.constraints, theta, x)
     slopes = slopes.astype(width.dtype)
     return Gradients(value[0], slopes[0], limits, slopes[1:], parts, jnp.max(degenerate))
