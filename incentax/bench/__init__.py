@@ -9,4 +9,10 @@ from ._runs import (
     problems_named as problems_named,
     run as run,
 )
-from ._tables import draw as draw, ratios as ratios, tables as tables, words as words
+from ._tables import (
+    draw as draw,
+    page as page,
+    ratios as ratios,
+    tables as tables,
+    words as words,
+)

@@ -1,5 +1,7 @@
 """What a method is, and what it answers."""
 
+import ast
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,9 +32,24 @@ class Method(NamedTuple):
     - `about`: one sentence. `prepare(problem, theta0)`: a function without arguments that solves
       it; what it compiles is kept from one call to the next.
     - `needs`: packages that pip installs for it. `modules`: what they are imported as.
+    - `by_hand`: what its user writes beside the problem's two functions, a call apart.
     """
 
     about: str
     prepare: Callable[[DesignProblem, Array], Callable[[], Answer]]
     needs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    by_hand: tuple[Callable | type, ...] = ()
+
+    @property
+    def lines(self) -> int:
+        """Lines of code, without blanks, comments and docstrings, and one for the call."""
+        return 1 + sum(map(_lines_of, self.by_hand))
+
+
+def _lines_of(written: Callable | type) -> int:
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(written)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return len(ast.unparse(tree).splitlines())

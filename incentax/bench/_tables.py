@@ -7,8 +7,10 @@ import numpy as np
 
 from .. import plots
 from ..experiments import Table
+from ._methods import METHODS
 
 _SOLVED = ("solved", "better than the best known")
+_FALSE = "elsewhere, called a success"
 CLOCKS = ("seconds from start", "seconds after compilation")
 
 Rows = Sequence[dict[str, Any]]
@@ -20,14 +22,33 @@ def is_solved(row: dict[str, Any]) -> bool:
 
 
 def tables(rows: Rows) -> list[Table]:
-    """By method, by kind, and by problem."""
-    return [_by_method(rows), _by_kind(rows), _by_problem(rows)]
+    """By method, by kind twice, and by problem."""
+    return [_by_method(rows), _by_kind(rows), _fastest(rows), _by_problem(rows)]
+
+
+def page(content: dict[str, Any]) -> str:
+    """All of it in Markdown, from what `bench.json` holds."""
+    rows, about = content["rows"], content["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    parts = [
+        "# Methods side by side",
+        f"Written by `incentax bench` from the rows of its runs. {versions}; Python "
+        f"{about['python']}, {about['dtype']}, {about['device']}.",
+        " ".join(words(rows)),
+    ]
+    for table in tables(rows):
+        parts += [f"## {table.title}", table.as_markdown().rstrip()]
+    return "\n\n".join(parts) + "\n"
 
 
 def words(rows: Rows) -> list[str]:
     """What they come to."""
     methods, problems = _names(rows, "method"), _names(rows, "problem")
     told = [f"{len(problems)} problems, {len(methods)} methods."]
+    for method in methods:
+        own = [row for row in rows if row["method"] == method]
+        solved, false = sum(map(is_solved, own)), sum(row["status"] == _FALSE for row in own)
+        told.append(f"{method} solves {solved} of {len(own)} and calls {false} others a success.")
     for method in methods:
         own = [row for row in rows if row["method"] == method]
         better = [row["problem"] for row in own if row["status"] == _SOLVED[1]]
@@ -69,8 +90,8 @@ def draw(rows: Rows) -> Any:
 
 def _by_method(rows: Rows) -> Table:
     columns = ("method", "solved", "claimed", "elsewhere", "refused", "failed", "from start",
-               "compiled", "ratio")  # fmt: skip
-    kinds = ("elsewhere, called a success", "elsewhere", "refused")
+               "compiled", "ratio", "MB", "lines")  # fmt: skip
+    kinds = (_FALSE, "elsewhere", "refused")
     after = ratios(rows, CLOCKS[1])
     lines = []
     for method in _names(rows, "method"):
@@ -81,12 +102,29 @@ def _by_method(rows: Rows) -> Table:
         clocks = [_median([row.get(clock) for row in solved]) for clock in CLOCKS]
         reached = after[method][np.isfinite(after[method])]
         ratio = f"{np.exp(np.log(reached).mean()):.1f}" if reached.size else ""
-        lines.append((method, *map(str, (len(solved), *counts, failed)), *clocks, ratio))
+        ends = _median([row.get("megabytes") for row in solved]), str(METHODS[method].lines)
+        lines.append((method, *map(str, (len(solved), *counts, failed)), *clocks, ratio, *ends))
     title = (
-        "Methods. Claimed: called a success at another value than the best known; seconds are "
-        "medians over what each solved, the ratio to the fastest is a geometric mean"
+        "Methods. Claimed: called a success at another value than the best known; seconds and "
+        "megabytes are medians over what each solved, the ratio to the fastest is a geometric "
+        "mean, lines are what its user writes beside the two functions of a problem"
     )
     return Table(title, columns, lines)
+
+
+def _fastest(rows: Rows) -> Table:
+    """Where another is ahead its name stands here."""
+    lines = []
+    for kind in sorted({row["kind"] for row in rows}):
+        after = ratios([row for row in rows if row["kind"] == kind], CLOCKS[1])
+        first = {method: int((own == 1).sum()) for method, own in after.items() if own.size}
+        ahead = sorted(first, key=lambda method: -first[method])
+        told = ", ".join(f"{method} on {first[method]}" for method in ahead if first[method])
+        ours = after.get("design", np.zeros(0))
+        ours = ours[np.isfinite(ours)]
+        lines.append((kind, told, f"{np.median(ours):.3g}" if ours.size else ""))
+    title = "The first after compilation, by kind, and how many times its seconds `design` takes"
+    return Table(title, ("kind", "first", "design, median"), lines)
 
 
 def _by_kind(rows: Rows) -> Table:

@@ -1,10 +1,13 @@
 """The command that sets methods side by side."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from .. import bench as benches, plots
 from .._environment import environment
 from .._files import writable_folder, write_json, write_text
+from ..problems import bank
 from ._show import console, progress, show
 
 
@@ -19,6 +22,7 @@ def bench(
     install: bool = False,
     out: Path = Path("results/bench"),
     resume: bool = False,
+    read: tuple[Path, ...] = (),
 ) -> int:
     """Methods side by side over problems with known answers: bench.json, bench.md and bench.png.
 
@@ -45,7 +49,12 @@ def bench(
         Folder of the results.
     resume
         Go on with the rows that lie in it.
+    read
+        Run nothing: join the rows of these bench.json, the later ones in place of the earlier,
+        and write the tables and pictures of all.
     """
+    if read:
+        return _written(writable_folder(out), _joined(read))
     for name, number in {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}.items():
         if not number > 0:
             raise ValueError(f"`--{name}` needs a number > 0, got {number}")
@@ -65,10 +74,35 @@ def bench(
             resume=resume,
             certified=certified,
         )
-    tables, words = benches.tables(rows), benches.words(rows)
-    plots.save(benches.draw(rows), folder / "bench.png")
-    write_text(folder / "bench.md", "\n".join(table.as_markdown() for table in tables))
-    write_json(folder / "bench.json", {"environment": environment(), "rows": rows})
-    show(tables, words)
+    about = {name: part for name, part in environment().items() if name != "machine"}
+    return _written(folder, {"environment": about, "rows": rows})
+
+
+def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
+    """What the files hold, of every method and problem the last row; the last environment."""
+    contents, rows = [_content(file) for file in files], {}
+    for row in (row for content in contents for row in content["rows"]):
+        rows[row["method"], row["problem"]] = row
+    places = {name: at for at, name in enumerate((*bank.designs, *benches.METHODS))}
+    order = sorted(rows, key=lambda pair: [places.get(name, -1) for name in reversed(pair)])
+    return {**contents[-1], "rows": [rows[pair] for pair in order]}
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+        content["rows"], content["environment"]["versions"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`--read` needs files that this command wrote, got {file}: {error!r}"
+        ) from error
+    return content
+
+
+def _written(folder: Path, content: dict[str, Any]) -> int:
+    plots.save(benches.draw(content["rows"]), folder / "bench.png")
+    write_text(folder / "bench.md", benches.page(content))
+    write_json(folder / "bench.json", content)
+    show(benches.tables(content["rows"]), benches.words(content["rows"]))
     console().print(f"Wrote bench.json, bench.md and bench.png to {folder}")
     return 0

@@ -15,7 +15,7 @@ from incentax.assumptions._report import ROWS
 from incentax.assumptions._sentences import SENTENCES
 
 from ..cases import BANK
-from ..problems.test_banks import DESIGNS, EQUILIBRIA, NAMES
+from ..problems.test_banks import DESIGNS, EQUILIBRIA, EXAMINED
 
 
 def _problem(operator, strategies, incentives=None):
@@ -268,7 +268,7 @@ def test_constants_bracket_the_exact_ones_on_the_bank(name):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`objective:UserWarning")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXAMINED)
 def test_constants_bracket_the_exact_ones_of_the_designs(name):
     problem, theta = DESIGNS[name].problem, DESIGNS[name].theta0
     _bracket(problem, theta)

@@ -173,7 +173,12 @@ _AFFINE = ("Pigou toll", "kink D1", "kink D4", "Outrata 1a", "Outrata 1b", "Outr
            "Outrata 1d", "Outrata 1e", "Outrata 2a", "De Silva 1978", "Falk, Liu 1995",
            "Henrion, Surowiec 2011", "Macal, Hurter 1997", "Lampariello, Sagratella 2017",
            "Shimizu, Aiyoshi 1981", "jr1 (Jiang, Ralph)",
-           "emission tax, output non-negative, tax per damage")  # fmt: skip
+           "emission tax, output non-negative, tax per damage",
+           "random, 1 over 4, 1 degenerate", "random, 1 over 10, 2 degenerate",
+           "random, 2 over 5, 0 degenerate", "random, 2 over 20, 4 degenerate",
+           "Bertrand taxes, 2 firms", "tolls on 2 parallel routes",
+           "electricity, 1 household, 2 hours", "coordination of two players",
+           "three routes, two on one road")  # fmt: skip
 
 
 @pytest.mark.slow  # each compiles anew

@@ -11,17 +11,27 @@
 """
 
 from . import (
+    _black_boxes as _black_boxes,
     _capacities as _capacities,
+    _caps as _caps,
+    _electricity as _electricity,
     _emission_taxes as _emission_taxes,
     _equilibria as _equilibria,
+    _followers as _followers,
     _inverse as _inverse,
     _kinks as _kinks,
+    _markets as _markets,
     _multicommodity_tolls as _multicommodity_tolls,
     _networks as _networks,
     _oligopolies as _oligopolies,
     _outrata as _outrata,
     _planted as _planted,
+    _prices as _prices,
+    _random as _random,
+    _routes as _routes,
+    _several as _several,
     _small_bilevel as _small_bilevel,
+    _supply_functions as _supply_functions,
 )
 from ._entry import (
     BankDesign as BankDesign,

@@ -1,14 +1,16 @@
 """Problems of our own whose optimum is known in closed form."""
 
-import functools
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from ...design import DesignProblem
-from ...games import Game
+from ...games import Game, QuantalResponse
 from ...sets import Box, Polyhedron, Reals, Simplex
-from ._entry import design
+from .._planted import planted_choice
+from ._entry import design, equilibrium
 
 
 def _kinked_value(a, b):
@@ -40,7 +42,7 @@ def _kinked(n, seed):
 
 for _n, _seed in ((5, 0), (40, 1), (100, 100)):
     design(f"planted kinks, n = {_n}", _kinked_value(*_wishes(_n, _seed)))(
-        functools.partial(_kinked, _n, _seed)
+        partial(_kinked, _n, _seed)
     )
 
 
@@ -114,3 +116,17 @@ def capacity():
         game, lambda c, x: ((x - 1) ** 2).sum() + c[0] * 0.75, Box(jnp.zeros(1), 2.0)
     )
     return problem, jnp.array([1.5])
+
+
+def _response(eta):
+    """Choices of [`planted_choice`][] at its best charge."""
+    choice: Any = planted_choice(eta=eta).problem.game
+    best, rational = jnp.array([0.5, -0.5]), choice.game
+    game = Game(lambda _, x: rational.operator(best, x), choice.strategies(None))
+    return QuantalResponse(game, eta), jnp.full(6, 1 / 3)
+
+
+for _eta in (1.0, 0.1):
+    equilibrium(f"planted quantal response, eta = {_eta}", [0.5, 0.3, 0.2, 0.2, 0.3, 0.5])(
+        partial(_response, _eta)
+    )
