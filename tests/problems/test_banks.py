@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import incentax as ix
 from incentax import bench
-from incentax.problems.bank import _routes, _supply_functions
+from incentax.problems.bank import _emission_taxes, _routes, _supply_functions
 
 DESIGNS, EQUILIBRIA = ix.problems.bank.designs, ix.problems.bank.equilibria
 
@@ -41,6 +41,8 @@ _OF_ONE_FORM = (
     "electricity",
 )
 _FEW = (
+    "emission tax, output free, tax unit interval",
+    "emission tax, output non-negative, tax non-negative",
     "random, 2 over 20, 4 degenerate",
     "leader over 20 followers",
     "Bertrand taxes, 5 firms",
@@ -64,6 +66,11 @@ def test_best_values_are_those_of_their_formulas():
     """What takes longer than a formula is written down, and computed again here."""
     for name, best in _routes.LOGIT.items():
         assert _routes.best_first_toll(*name) == pytest.approx(best, rel=1e-10)
+    for firms, best in _emission_taxes.PER_DAMAGE.items():
+        assert _emission_taxes.least_per_damage(firms) == pytest.approx(best, rel=1e-10)
+    # Published digits of the two formulas at 100 firms.
+    assert _emission_taxes._least_free(100) == pytest.approx(637.599413, abs=1e-6)
+    assert _emission_taxes.least_per_damage(100) == pytest.approx(-2364.102714, abs=1e-6)
     for firms, best in _supply_functions.PROGRAMMES.items():
         assert _supply_functions.best_response(firms) == pytest.approx(best, rel=1e-10)
 
