@@ -21,6 +21,7 @@ _QUICK = (
     "oligopoly, exact exponent, g = 1.0",
     "Outrata 1e",
     "qpec1 (Jiang, Ralph)",
+    "planted kinks, n = 40",  # a local optimum that forcing a pair to its other side leaves
 )
 
 

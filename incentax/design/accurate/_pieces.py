@@ -85,7 +85,7 @@ def walk(
         if reached is None and may():
             reached, piece = _onto_kinks(level, place, active), active
         # What another walk has reached was its end: pairs were forced there already.
-        again = abs(place.objective - known) <= _SAME * abs(known)
+        again = np.isfinite(known) and abs(place.objective - known) <= _SAME * abs(known)
         if reached is None and may() and not again:
             reached, piece = _forced(level, place, active, incentives, trials)
         if reached is None:
