@@ -1,15 +1,7 @@
-import os
 from pathlib import Path
 
 import jax
 import pytest
-
-# Workers side by side keep to a core each: threads of linear algebra that wait for one another
-# make tests several times as long.
-_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-if _WORKER and hasattr(os, "sched_setaffinity"):
-    _cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {_cores[int(_WORKER[2:]) % len(_cores)]})
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -33,6 +33,7 @@ _SOON = ("five firms", "five firms, shared cap", "Kojima, Shindo 1986", "matchin
 
 # Kinds of many problems of one form, of which a few are examined beyond their answer.
 _OF_ONE_FORM = (
+    "emission taxes",
     "random",
     "followers",
     "prices",

@@ -5,10 +5,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from incentax.sensitivity._face_system import solve_explicitly, unless_solved
 
 
+@pytest.mark.slow  # by the clock
 def test_lanes_do_not_wait_for_a_solver_that_none_needs():
     """What depends on nothing in a loop is computed before it, unless something forbids that."""
     size, lanes = 1500, 3

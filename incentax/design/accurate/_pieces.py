@@ -177,9 +177,10 @@ def _forced(
     """
     at, p, size = place.at, len(place.theta), level.x.size
     gain = quadratic_step_on(level, place, active, incentives).multipliers
+    promising = gain > 1e-12 * np.abs(gain).max(initial=0.0)
     gain = np.where(gain > 1e-6 * np.abs(gain).max(initial=0.0), gain, 0)
     far = np.where(active, at.multiplier, at.slack) / (1 + np.abs(at.multiplier).max(initial=0.0))
-    may_gain = at.two_sided & ~at.fixed & ((gain > 0) | ~is_convex(level, place))
+    may_gain = at.two_sided & ~at.fixed & (promising | ~is_convex(level, place))
     pairs = np.flatnonzero(may_gain)
     pairs = pairs[np.lexsort((far[pairs], -gain[pairs]))]
     if trials.gained and trials.forced.issuperset(pairs):
