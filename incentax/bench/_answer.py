@@ -2,8 +2,9 @@
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
@@ -32,24 +33,35 @@ class Method(NamedTuple):
     - `about`: one sentence. `prepare(problem, theta0)`: a function without arguments that solves
       it; what it compiles is kept from one call to the next.
     - `needs`: packages that pip installs for it. `modules`: what they are imported as.
-    - `by_hand`: what its user writes beside the problem's two functions, a call apart.
     """
 
     about: str
     prepare: Callable[[DesignProblem, Array], Callable[[], Answer]]
     needs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
-    by_hand: tuple[Callable | type, ...] = ()
 
     @property
     def lines(self) -> int:
-        """Lines of code, without blanks, comments and docstrings, and one for the call."""
-        return 1 + sum(map(_lines_of, self.by_hand))
+        """Of its adapter, helpers included: without blanks, comments and docstrings."""
+        return sum(map(_lines_of, _with_helpers(self.prepare, [])))
 
 
-def _lines_of(written: Callable | type) -> int:
+def _with_helpers(written: Any, found: list) -> list:
+    """A function or class with all of its own module that it calls, and that those call."""
+    found.append(written)
+    module = sys.modules[written.__module__]
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(written)))
+    for node in ast.walk(tree):
+        named = getattr(module, node.id, None) if isinstance(node, ast.Name) else None
+        own = inspect.isfunction(named) or inspect.isclass(named)
+        if own and named.__module__ == written.__module__ and named not in found:
+            _with_helpers(named, found)
+    return found
+
+
+def _lines_of(written: Any) -> int:
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(written)))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
-    return len(ast.unparse(tree).splitlines())
+    return sum(bool(line.strip()) for line in ast.unparse(tree).splitlines())

@@ -24,7 +24,7 @@ _TIGHT: dict[str, dict[str, float]] = {
 def by_slsqp(problem: DesignProblem, theta0: Array):
     """On exact gradients."""
     limits = problem.incentive_set.constraints(theta0)
-    value = with_gradient(problem)
+    value = _with_gradient(problem)
     a, b = np.asarray(limits.inequality), np.asarray(limits.inequality_level)
     c, d = np.asarray(limits.equality.dense(theta0.dtype)), np.asarray(limits.equality_level)
     rows: list[dict[str, Any]] = []
@@ -39,14 +39,14 @@ def by_slsqp(problem: DesignProblem, theta0: Array):
 def by_lbfgsb(problem: DesignProblem, theta0: Array):
     """On exact gradients."""
     bounds = _bounds_alone(problem, theta0)
-    value = with_gradient(problem)
+    value = _with_gradient(problem)
     how = {"bounds": bounds, "options": _TIGHT["L-BFGS-B"]}
     return _minimiser(problem, value, theta0, jac=True, method="L-BFGS-B", **how)
 
 
 def by_nelder_mead(problem: DesignProblem, theta0: Array):
     """On values alone."""
-    bounds, value = _bounds_alone(problem, theta0), at_equilibrium(problem)
+    bounds, value = _bounds_alone(problem, theta0), _value(problem)
     options = {**_TIGHT["Nelder-Mead"], "maxfev": 1000 * theta0.size}
     return _minimiser(problem, value, theta0, method="Nelder-Mead", bounds=bounds, options=options)
 
@@ -55,7 +55,7 @@ def by_cma(problem: DesignProblem, theta0: Array):
     """On values alone, from one seed."""
     import cma  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
-    bounds, value = _bounds_alone(problem, theta0), at_equilibrium(problem)
+    bounds, value = _bounds_alone(problem, theta0), _value(problem)
     low, high = ([one if np.isfinite(one) else None for one in side] for side in zip(*bounds))
     about = {"bounds": [low, high], "seed": 1, "verbose": -9, "maxfevals": 1000 * theta0.size}
     about["maxstd_boundrange"] = np.inf  # its limit fails with one incentive
@@ -80,9 +80,7 @@ def _minimiser(
     return solve
 
 
-def with_gradient(problem: DesignProblem) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """The objective at the equilibrium, and our hypergradient there."""
-
+def _with_gradient(problem: DesignProblem) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     @jax.jit
     def both(theta: Array) -> tuple[Array, Array]:
         x = solve_equilibrium(problem.game, theta, throw=False).x
@@ -97,9 +95,7 @@ def with_gradient(problem: DesignProblem) -> Callable[[np.ndarray], tuple[float,
     return value
 
 
-def at_equilibrium(problem: DesignProblem) -> Callable[[np.ndarray], float]:
-    """The objective at the equilibrium."""
-
+def _value(problem: DesignProblem) -> Callable[[np.ndarray], float]:
     @jax.jit
     def objective(theta: Array) -> Array:
         theta = problem.incentive_set.project(theta)

@@ -5,62 +5,34 @@ from ._answer import Method
 
 METHODS = {
     "design": Method("`ix.design` with its defaults", _ours.accurately),
-    "design-and-play": Method(
-        "`ix.DesignAndPlay`, Adam, 3,000 steps",
-        _ours.by_design_and_play,
-        by_hand=(_ours.by_design_and_play,),
-    ),
-    "double loop": Method(
-        "`ix.DoubleLoop`, Adam, 300 steps", _ours.by_double_loop, by_hand=(_ours.by_double_loop,)
-    ),
-    "SLSQP": Method(
-        "scipy's, on our exact gradients",
-        _general.by_slsqp,
-        by_hand=(_general.by_slsqp, _general.with_gradient),
-    ),
-    "L-BFGS-B": Method(
-        "scipy's, on our exact gradients",
-        _general.by_lbfgsb,
-        by_hand=(_general.by_lbfgsb, _general.with_gradient),
-    ),
-    "Nelder-Mead": Method(
-        "scipy's, on values at our equilibria",
-        _general.by_nelder_mead,
-        by_hand=(_general.by_nelder_mead, _general.at_equilibrium),
-    ),
-    "CMA-ES": Method(
-        "on values at our equilibria",
-        _general.by_cma,
-        ("cma",),
-        ("cma",),
-        (_general.by_cma, _general.at_equilibrium),
-    ),
+    "design-and-play": Method("`ix.DesignAndPlay`, Adam, 3,000 steps", _ours.by_design_and_play),
+    "double loop": Method("`ix.DoubleLoop`, Adam, 300 steps", _ours.by_double_loop),
+    "SLSQP": Method("scipy's, on our exact gradients", _general.by_slsqp),
+    "L-BFGS-B": Method("scipy's, on our exact gradients", _general.by_lbfgsb),
+    "Nelder-Mead": Method("scipy's, on values at our equilibria", _general.by_nelder_mead),
+    "CMA-ES": Method("on values at our equilibria", _general.by_cma, ("cma",), ("cma",)),
     "pympcc": Method(
         "Scholtes' relaxation by IPOPT, or by pounce where that is not installed",
         _rivals.by_pympcc,
         ("pympcc", "pounce-solver"),
         ("pympcc", "pounce"),
-        (_rivals.Conditions, _rivals.by_pympcc),
     ),
     "NashOpt": Method(
         "its default penalty, up to 10,000 iterations",
         _rivals.by_nashopt,
         ("nashopt", "qpsolvers"),
         ("nashopt", "qpsolvers"),
-        (_rivals.with_nashopt, _rivals.by_nashopt),
     ),
     "NashOpt, best penalty": Method(
         "the best out of eight penalties, all of them counted",
         _rivals.by_nashopt_at_its_best,
         ("nashopt", "qpsolvers"),
         ("nashopt", "qpsolvers"),
-        (_rivals.with_nashopt, _rivals.by_nashopt_at_its_best),
     ),
     "optimistix": Method(
         "its implicit layer under L-BFGS-B, where agents have no constraints",
         _rivals.by_optimistix,
         ("optimistix",),
         ("optimistix",),
-        (_rivals.by_optimistix,),
     ),
 }

@@ -53,7 +53,9 @@ def solve_one(
         theta0 = jnp.asarray(entry.theta0)
         solve = METHODS[method].prepare(entry.problem, theta0)
         answer = jax.block_until_ready(solve())
-    except Refused as refusal:
+    except (Refused, ValueError) as refusal:
+        if isinstance(refusal, ValueError) and "do not support JVP" not in str(refusal):
+            raise
         write_json(path, {**row, "status": "refused", "words": str(refusal)})
         return
     row["seconds from start"] = time.time() - began

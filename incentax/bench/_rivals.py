@@ -20,7 +20,7 @@ _ITERATIONS = 10_000
 _SETTLED = 1e-4
 
 
-class Conditions:
+class _Conditions:
     """The lower level as conditions on `u = (theta, x, y, z, w, v)`.
 
     `y`, `z` are multipliers of equalities and inequalities, `w`, `v` of lower and upper bounds.
@@ -71,7 +71,7 @@ def by_pympcc(problem: DesignProblem, theta0: Array):
     _stand_in_for_cyipopt()
     import pympcc  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
-    kkt = Conditions(problem, theta0)
+    kkt = _Conditions(problem, theta0)
     n, p, limits = kkt.u0.size, kkt.p, kkt.incentives
     lower, upper = np.full(n + 1, -np.inf), np.full(n + 1, np.inf)
     lower[:p], upper[:p] = limits.lower, limits.upper
@@ -133,13 +133,13 @@ def _stand_in_for_cyipopt() -> None:
 
 def by_nashopt(problem: DesignProblem, theta0: Array):
     """A penalty on the residual of the agents' conditions, at its default."""
-    design = with_nashopt(problem, theta0)
+    design = _nashopt(problem, theta0)
     return lambda: design(1e5)
 
 
 def by_nashopt_at_its_best(problem: DesignProblem, theta0: Array):
     """The penalty, out of eight, whose incentive is best at the equilibrium solved anew."""
-    design = with_nashopt(problem, theta0)
+    design = _nashopt(problem, theta0)
 
     @jax.jit
     def value(theta: Array, x: Array) -> Array:
@@ -155,13 +155,12 @@ def by_nashopt_at_its_best(problem: DesignProblem, theta0: Array):
     return solve
 
 
-def with_nashopt(problem: DesignProblem, theta0: Array):
-    """Its game of one agent, solved for a penalty."""
+def _nashopt(problem: DesignProblem, theta0: Array):
     import nashopt  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
     if problem.game.moves:
         raise Refused("strategy sets that move are not bounds of its games")
-    kkt = Conditions(problem, theta0)
+    kkt = _Conditions(problem, theta0)
     game, shape, at, limits = problem.game, kkt.shape, kkt.at, kkt.incentives
     if limits.inequality_level.size or limits.equality_level.size:
         raise Refused("it takes bounds on the incentives, and no other rows")

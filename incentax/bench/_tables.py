@@ -102,18 +102,22 @@ def _by_method(rows: Rows) -> Table:
         clocks = [_median([row.get(clock) for row in solved]) for clock in CLOCKS]
         reached = after[method][np.isfinite(after[method])]
         ratio = f"{np.exp(np.log(reached).mean()):.1f}" if reached.size else ""
-        ends = _median([row.get("megabytes") for row in solved]), str(METHODS[method].lines)
+        ends = _median([row.get("megabytes") for row in solved]), _lines(method)
         lines.append((method, *map(str, (len(solved), *counts, failed)), *clocks, ratio, *ends))
     title = (
         "Methods. Claimed: called a success at another value than the best known; seconds and "
         "megabytes are medians over what each solved, the ratio to the fastest is a geometric "
-        "mean, lines are what its user writes beside the two functions of a problem"
+        "mean, lines are those of its adapter"
     )
     return Table(title, columns, lines)
 
 
+def _lines(method: str) -> str:
+    return str(METHODS[method].lines) if method in METHODS else ""
+
+
 def _fastest(rows: Rows) -> Table:
-    """Where another is ahead its name stands here."""
+    """Who is ahead, and how far behind `design` is."""
     lines = []
     for kind in sorted({row["kind"] for row in rows}):
         after = ratios([row for row in rows if row["kind"] == kind], CLOCKS[1])
@@ -123,7 +127,10 @@ def _fastest(rows: Rows) -> Table:
         ours = after.get("design", np.zeros(0))
         ours = ours[np.isfinite(ours)]
         lines.append((kind, told, f"{np.median(ours):.3g}" if ours.size else ""))
-    title = "The first after compilation, by kind, and how many times its seconds `design` takes"
+    title = (
+        "The first after compilation, by kind, and how many times its seconds `design` takes on "
+        "what it solved"
+    )
     return Table(title, ("kind", "first", "design, median"), lines)
 
 

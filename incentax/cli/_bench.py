@@ -10,6 +10,10 @@ from .._files import writable_folder, write_json, write_text
 from ..problems import bank
 from ._show import console, progress, show
 
+# What every row has, and what seconds depend on.
+_ROW = ("method", "problem", "kind", "status")
+_ABOUT = ("versions", "python", "dtype", "device")
+
 
 def bench(
     *,
@@ -74,15 +78,22 @@ def bench(
             resume=resume,
             certified=certified,
         )
-    about = {name: part for name, part in environment().items() if name != "machine"}
-    return _written(folder, {"environment": about, "rows": rows})
+    about = environment()
+    kept = {name: about[name] for name in (*_ABOUT, "git")}
+    return _written(folder, {"environment": kept, "rows": rows})
 
 
 def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
-    """What the files hold, of every method and problem the last row; the last environment."""
+    """What the files hold, of every method and problem the last row."""
     contents, rows = [_content(file) for file in files], {}
-    for row in (row for content in contents for row in content["rows"]):
-        rows[row["method"], row["problem"]] = row
+    for file, content in zip(files, contents):
+        if _computed_with(content) != _computed_with(contents[0]):
+            raise ValueError(
+                "`--read` needs runs of the same versions and device, got "
+                f"{_computed_with(contents[0])} in {files[0]} and {_computed_with(content)} in "
+                f"{file}"
+            )
+        rows |= {(row["method"], row["problem"]): row for row in content["rows"]}
     places = {name: at for at, name in enumerate((*bank.designs, *benches.METHODS))}
     order = sorted(rows, key=lambda pair: [places.get(name, -1) for name in reversed(pair)])
     return {**contents[-1], "rows": [rows[pair] for pair in order]}
@@ -91,17 +102,25 @@ def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-        content["rows"], content["environment"]["versions"]
+        known = [[row[name] for name in _ROW] for row in content["rows"]]
+        _computed_with(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"`--read` needs files that this command wrote, got {file}: {error!r}"
         ) from error
+    if not known:
+        raise ValueError(f"`--read` needs files with rows, got none in {file}")
     return content
 
 
+def _computed_with(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: content["environment"][name] for name in _ABOUT}
+
+
 def _written(folder: Path, content: dict[str, Any]) -> int:
+    page = benches.page(content)
     plots.save(benches.draw(content["rows"]), folder / "bench.png")
-    write_text(folder / "bench.md", benches.page(content))
+    write_text(folder / "bench.md", page)
     write_json(folder / "bench.json", content)
     show(benches.tables(content["rows"]), benches.words(content["rows"]))
     console().print(f"Wrote bench.json, bench.md and bench.png to {folder}")

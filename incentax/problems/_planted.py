@@ -14,8 +14,8 @@ from ..sets import Box, Simplex
 from ._instance import Instance
 
 
-class _Costs(eqx.Module):
-    """`M x + B theta + c`, with `c` such that the quantal response at `theta_best` is `x_best`."""
+class AffineCosts(eqx.Module):
+    """`M x + B theta + c`."""
 
     matrix: Float[Array, "d d"]
     influence: Float[Array, "d p"]
@@ -66,7 +66,7 @@ def planted_choice(eta: ArrayLike = 1.0, weight: ArrayLike = 0.5) -> Instance:
     theta = jnp.asarray([0.5, -0.5], dtype)
     level = -(matrix @ x) - influence @ theta - eta.astype(dtype) * (jnp.log(x) + 1)
     choices = Simplex([3, 3])
-    game = QuantalResponse(Game(_Costs(matrix, influence, level), choices), eta)
+    game = QuantalResponse(Game(AffineCosts(matrix, influence, level), choices), eta)
     objective = _Distance(theta, x, weight.astype(dtype))
     sizes = schedules.theorem_5_5(1.0, 0.3, 0.03)
     scheme = DesignAndPlay(optax.sgd(sizes.design), play_step=sizes.play, mixing=sizes.mixing)

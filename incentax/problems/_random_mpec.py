@@ -11,17 +11,7 @@ from ..design import DesignAndPlay, DesignProblem
 from ..games import Game
 from ..sets import Box, NonNegative
 from ._instance import Instance
-
-
-class _Affine(eqx.Module):
-    """`M x + B theta + c`."""
-
-    matrix: Float[Array, "d d"]
-    influence: Float[Array, "d p"]
-    level: Float[Array, " d"]
-
-    def __call__(self, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.matrix @ x + self.influence @ theta + self.level
+from ._planted import AffineCosts
 
 
 class _Bowl(eqx.Module):
@@ -46,12 +36,12 @@ def random_mpec(
         F = M x + B theta + c,   x >= 0
         f = 1 + a·(theta - theta_best) + b·(x - x_best) + half the squared distances
 
-    `M` is positive definite and not symmetric. At the planted optimum of the strategies
-    `degenerate` have `x_i = F_i = 0`; of the others about half are positive. `a` and `b` make
-    `∇f = sum_i mu_i ∇x_i + sum_i nu_i ∇F_i`, `mu, nu >= 0` on what is zero. So the convex `f` is
-    least there among all `x >= 0` with `F >= 0`, complementary or not, and all the more among
-    equilibria. Other points are local optima. In the manner of QPECgen (H. Jiang and D. Ralph,
-    *Computational Optimization and Applications* 13 (1999) 25-59), with a relaxation for a proof.
+    `M` is positive definite and, beyond one strategy, not symmetric. At the planted optimum
+    `degenerate` strategies have `x_i = F_i = 0`; of the others about half are positive. `a` and
+    `b` make `∇f = sum_i mu_i ∇x_i + sum_i nu_i ∇F_i`, `mu, nu >= 0` on what is zero. So the convex
+    `f` is least there among all `x >= 0` with `F >= 0`, complementary or not, and all the more
+    among equilibria. There may be other local optima. In the manner of QPECgen (H. Jiang and D.
+    Ralph, *Computational Optimization and Applications* 13 (1999) 25-59).
 
     **Arguments:**
 
@@ -72,7 +62,8 @@ def random_mpec(
     p = require_count("random_mpec", "incentives", incentives)
     d = require_count("random_mpec", "strategies", strategies)
     both = max(1, d // 5) if degenerate is None else degenerate
-    if not 0 <= both <= d:
+    both = require_count("random_mpec", "degenerate", both, least=0)
+    if both > d:
         raise ValueError(
             f"`random_mpec(degenerate=...)` needs a number from 0 to {d}, the strategies, got "
             f"{degenerate}"
@@ -90,7 +81,7 @@ def random_mpec(
     )
 
 
-def planted(p: int, d: int, both: int, seed: int) -> tuple[_Affine, _Bowl]:
+def planted(p: int, d: int, both: int, seed: int) -> tuple[AffineCosts, _Bowl]:
     """The agents' costs and the objective, which knows the planted optimum."""
     random = np.random.default_rng(seed)
     half, skew = random.normal(size=(2, d, d))
@@ -107,4 +98,4 @@ def planted(p: int, d: int, both: int, seed: int) -> tuple[_Affine, _Bowl]:
     numbers = matrix, influence, level, theta, x, nu @ influence, mu + nu @ matrix
     dtype = jnp.asarray(0.0).dtype
     matrix, influence, level, theta, x, a, b = (jnp.asarray(part, dtype) for part in numbers)
-    return _Affine(matrix, influence, level), _Bowl(theta, x, a, b)
+    return AffineCosts(matrix, influence, level), _Bowl(theta, x, a, b)

@@ -43,8 +43,7 @@ _OF_ONE_FORM = (
     "electricity",
 )
 _FEW = (
-    "emission tax, output free, tax unit interval",
-    "emission tax, output non-negative, tax non-negative",
+    *(n for n in DESIGNS if n.startswith("emission tax, output")),
     "random, 2 over 20, 4 degenerate",
     "leader over 20 followers",
     "Bertrand taxes, 5 firms",

@@ -163,9 +163,10 @@ def _least_quadratic(
 def is_convex(level: LowerLevel, place: Place) -> bool:
     """Whether, to second order, the pairs are affine and the objective is convex.
 
-    Then `slope + sum y_i a_i = 0` at the optimum on a piece is the optimality condition of the
-    quadratic model on all `d` with `a_i d >= 0` for a pair with `y_i <= 0`, other side zero or not:
-    no piece on which such a pair alone has changed sides promises less.
+    Then `slope + sum y_i a_i = sum w_j b_j` with `w >= 0` on the walls, at the optimum on a piece,
+    is the optimality condition of the quadratic model on all `d` within the walls with `a_i d >= 0`
+    for a pair with `y_i <= 0`: no piece on which such a pair alone has changed sides promises more
+    than nothing.
     """
     pairs, unit = len(place.at.slack), place.at.unit
     none = np.zeros(pairs), np.zeros(pairs), np.zeros(len(place.at.missed_slopes))
@@ -174,4 +175,6 @@ def is_convex(level: LowerLevel, place: Place) -> bool:
     size = np.abs(own).max(initial=0.0)
     if np.abs(together - own).max(initial=0.0) > _NO_CURVATURE * size:
         return False
-    return bool(np.linalg.eigvalsh(own).min(initial=0.0) >= -_NO_CURVATURE * size)
+    bent = np.any(own, axis=1)  # most of a large problem's unknowns have none
+    least = np.linalg.eigvalsh(own[np.ix_(bent, bent)]).min(initial=0.0)
+    return bool(least >= -_NO_CURVATURE * size)

@@ -84,7 +84,7 @@ def walk(
             descent = unresolved(level, place, active, incentives, descent)
         if reached is None and may():
             reached, piece = _onto_kinks(level, place, active), active
-        # What another walk has reached was its end: pairs were forced there already.
+        # Another walk has ended at this value, and forced pairs as far as its budget went.
         again = np.isfinite(known) and abs(place.objective - known) <= _SAME * abs(known)
         if reached is None and may() and not again:
             reached, piece = _forced(level, place, active, incentives, trials)
@@ -176,12 +176,13 @@ def _forced(
     wait for the others.
     """
     at, p, size = place.at, len(place.theta), level.x.size
-    gain = quadratic_step_on(level, place, active, incentives).multipliers
+    _, promised, gain = quadratic_step_on(level, place, active, incentives)
     promising = gain > 1e-12 * np.abs(gain).max(initial=0.0)
     gain = np.where(gain > 1e-6 * np.abs(gain).max(initial=0.0), gain, 0)
     far = np.where(active, at.multiplier, at.slack) / (1 + np.abs(at.multiplier).max(initial=0.0))
-    may_gain = at.two_sided & ~at.fixed & (promising | ~is_convex(level, place))
-    pairs = np.flatnonzero(may_gain)
+    if not (promised <= worthless(place) and is_convex(level, place)):
+        promising[:] = True
+    pairs = np.flatnonzero(at.two_sided & ~at.fixed & promising)
     pairs = pairs[np.lexsort((far[pairs], -gain[pairs]))]
     if trials.gained and trials.forced.issuperset(pairs):
         trials.forced, trials.gained = set(), False

@@ -56,8 +56,10 @@ def _free_load(wish):
 
 
 def _least(households, hours, low):
-    """Where every load is positive: a tariff lowers the load of its hour by its distance from the
-    mean tariff over `slope + taste`."""
+    """The best known: the least where every load is positive.
+
+    A tariff lowers the load of its hour by its distance from the mean tariff over `slope + taste`.
+    """
     load, fall = _free_load(_wishes(households, hours, low)), 1 / (_SLOPE + _TASTE)
     tariff = fall * (load - load.mean()) / (fall**2 + _PRICE)
     return float((np.sum((load - fall * tariff) ** 2) + _PRICE * np.sum(tariff**2)) / 2)

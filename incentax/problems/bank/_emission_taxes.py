@@ -54,8 +54,9 @@ def _least_free(n):
 
 
 for _n in (10, 50, 300, 1000):
-    design(f"emission tax, {_n} firms, output free, tax free", _least_free(_n),
-           "Liu et al. (2022), section 7")(partial(_tax, "free", "free", None, _n))  # fmt: skip
+    design(f"emission tax, {_n} firms, output free, tax free", _least_free(_n))(
+        partial(_tax, "free", "free", None, _n)
+    )
 
 
 def least_per_damage(n):
@@ -79,10 +80,9 @@ def least_per_damage(n):
     return found.fun
 
 
-# Firms: [`least_per_damage`][].
+# Firms: [`least_per_damage`][] (10 firms: at a kink, by the designer).
 PER_DAMAGE = {10: -2042.560374710, 50: -2287.070656698, 1000: -2509.150015018}
 for _n, _best in PER_DAMAGE.items():
-    design(f"emission tax, {_n} firms, output non-negative, tax per damage", _best,
-           "Liu et al. (2022), section 7")(
+    design(f"emission tax, {_n} firms, output non-negative, tax per damage", _best)(
         partial(_tax, "non-negative", "per damage", None, _n)
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""A leader's output over followers of a linear market, some of whom stay out."""
+"""A leader's output over followers of a linear market, some of whom stay out.
+
+In the manner of H. D. Sherali, A. L. Soyster and F. H. Murphy (1983); instances of our own.
+"""
 
 from functools import partial
 
@@ -22,7 +25,7 @@ def _least_cost(followers):
     """The leader's loss at its best output, one number of active followers after the other.
 
     With `m` of them active the price is `(p0 - x + sum c) / (m + 1)`: a parabola of the leader's
-    profit between the outputs at which a follower leaves. Sherali, Soyster, Murphy (1983).
+    profit between the outputs at which a follower leaves.
     """
     own, costs = _costs(followers)
     best = 0.0
@@ -54,6 +57,4 @@ def _leader(followers):
 
 
 for _n in (1, 2, 5, 20, 200, 2000):
-    design(f"leader over {_n} followers", _least_cost(_n), "Sherali, Soyster, Murphy (1983)")(
-        partial(_leader, _n)
-    )
+    design(f"leader over {_n} followers", _least_cost(_n))(partial(_leader, _n))

@@ -111,11 +111,11 @@ equilibrium("zero sum with a mixed answer", [0.4, 0.6, 0.5, 0.5])(
 )
 
 
-def _obstacle(points, load):
-    """A string over a floor: `2 x_i - x_(i-1) - x_(i+1) + load_i >= 0`, `x >= 0`; planted."""
+def _obstacle(points):
+    """A string over a floor: `2.001 x_i - x_(i-1) - x_(i+1) + c_i >= 0`, `x >= 0`; planted."""
     random = np.random.default_rng(points)
     x = np.maximum(np.sin(np.linspace(0, 3 * np.pi, points)), 0)
-    pull = np.where(x > 1e-9, 0, random.uniform(0, load, points) * (random.random(points) < 0.7))
+    pull = np.where(x > 1e-9, 0, random.uniform(0, 1, points) * (random.random(points) < 0.7))
     x = np.where(x > 1e-9, x, 0)
 
     def bent(x, zeros):
@@ -127,6 +127,6 @@ def _obstacle(points, load):
 
 
 for _n in (10, 100, 1000):
-    equilibrium(f"obstacle, {_n} points", partial(lambda n: _obstacle(n, 1.0)[2], _n))(
-        partial(lambda n: _obstacle(n, 1.0)[:2], _n)
+    equilibrium(f"obstacle, {_n} points", partial(lambda n: _obstacle(n)[2], _n))(
+        partial(lambda n: _obstacle(n)[:2], _n)
     )

@@ -1,4 +1,4 @@
-"""Parallel routes: tolls on all of them, and the flows that nobody or a planner would choose."""
+"""Parallel routes: tolls on all of them, equilibrium flows and those of a planner."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def filled(free, slope, demand=DEMAND):
 
 
 def _planned(routes):
-    """Total time of the planner's flows: as nobody's, with slopes twice as steep."""
+    """Total time of the planner's flows: equilibrium flows for slopes twice as steep."""
     free, slope = times(routes)
     v = filled(free, 2 * slope)
     return float(v @ (free + slope * v))

@@ -1,4 +1,7 @@
-"""Games with several equilibria, of which the regulator's best counts."""
+"""Games with several equilibria: the best value is that of the regulator's best one.
+
+An answer is judged at the equilibrium near the strategies that come with it.
+"""
 
 from functools import partial
 
@@ -11,6 +14,7 @@ def _made(ready):
     return instance.problem, instance.theta0
 
 
-# Both at the second place cost nothing without a subsidy; the toll is -1/4.
+# Without a subsidy both may be at the second place, which costs nothing.
 design("coordination of two players", 0.0)(partial(_made, coordination))
+# Link flows are unique; the toll is -1/4.
 design("three routes, two on one road", 0.8125)(partial(_made, three_routes))

@@ -17,8 +17,9 @@ _SIZE, _RESPONSE, _COST = 20.0, 0.5, 0.4
 def _operator(curvature, response, s):
     """Firm i offers `s_i p`; its best slope is `(1 - c_i s_i) (b + sum of the others' slopes)`.
 
-    Klemperer, Meyer (1989), linear: demand `a - b p`, costs `c_i q^2 / 2`. Divided so that it is
-    `s_i / (b + others) - 1 + c_i s_i`, which grows in `s_i`.
+    After P. Klemperer and M. Meyer (1989), linear and with costs of their own: demand `a - b p`,
+    costs `c_i q^2 / 2`. Divided so that it is `s_i / (b + others) - 1 + c_i s_i`, which grows in
+    `s_i`.
     """
     residual = response + s.sum() - s
     return s / residual - 1 + curvature * s
@@ -38,7 +39,7 @@ def _curvatures(firms):
 
 
 def _loss(curvature, response):
-    """Of demand at the price `a / (b + sum s)`: what is paid for it, and for its response."""
+    """Half the squared price `a / (b + sum s)`, and what the response costs."""
     price = _SIZE / (response + _slopes(curvature, response).sum())
     return price**2 / 2 + _COST * (response - _RESPONSE) ** 2
 
@@ -71,9 +72,7 @@ def _programme(firms):
 # Firms: [`best_response`][].
 PROGRAMMES = {2: 10.352780557680, 4: 6.729350586667}
 for _n, _best in PROGRAMMES.items():
-    design(f"supply functions of {_n} firms", _best, "Klemperer, Meyer (1989)")(
-        partial(_programme, _n)
-    )
+    design(f"supply functions of {_n} firms", _best)(partial(_programme, _n))
 
 
 def _offers(firms):
@@ -86,5 +85,4 @@ for _n in (2, 3, 10):
     equilibrium(
         f"supply functions of {_n} firms",
         partial(lambda n: _slopes(_curvatures(n), _RESPONSE), _n),
-        source="Klemperer, Meyer (1989)",
     )(partial(_offers, _n))
