@@ -103,7 +103,7 @@ class Store:
         header = json.dumps(about).encode() + b"\n" + payload.getvalue()
         text = f"{_FORMAT} {hashlib.sha256(header).hexdigest()}\n".encode() + header
         path, before = self.folder / f"run-{count:012d}.ckpt", self.files()
-        self.written, self.asked = time.monotonic(), count
+        self.written = time.monotonic()
         try:
             write_whole(path, lambda temporary: _write_through(temporary, text))
             # Later ones are of a run from which another process was behind.
@@ -120,6 +120,8 @@ class Store:
             self.failed = True
         else:
             self.count, self.failed = count, False
+        # Not before: what interrupts a write is followed by another one.
+        self.asked = count
 
     def tell(self, error: BaseException, what: str, again: str) -> None:
         """Adds to what ends a run where it is saved, and how to go on."""

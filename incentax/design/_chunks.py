@@ -128,13 +128,13 @@ def run_in_chunks(run: Run, steps: int, watch: Watch, *, owner: str, lanes: bool
                     run = _saved(store, run)
                 if over:
                     raise SystemExit(TERMINATED)
+            if store is not None:
+                run = _saved(store, run)
         except BaseException as error:
             if store is not None:
                 again = f"{watch.again} goes on from there"
                 _save_at_last(store, run, error, again, together=together)
             raise
-        if store is not None:
-            run = _saved(store, run)
     return _joined(run)
 
 

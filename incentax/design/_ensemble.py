@@ -242,13 +242,13 @@ class _Blocks:
                     _save(store, done)
                 if report is not None:
                     report(min((index + 1) * self.size, self.count), self.count)
+            if store is not None:
+                _save(store, done)
         except BaseException as error:
             if store is not None:
                 _save(store, done)
                 store.tell(error, "block", "the same call with `resume=True` goes on from there")
             raise
-        if store is not None:
-            _save(store, done)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
     def kept(self, store: Store) -> tuple[PyTree, ...]:

@@ -17,6 +17,7 @@ import optax
 import pytest
 
 import incentax as ix
+from incentax import _checkpoint
 
 GAME = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0 + jnp.zeros(2)))
 PROBLEM = ix.DesignProblem(GAME, lambda theta, x: jnp.sum((x - 3) ** 2), ix.Box(jnp.zeros(2), 5.0))
@@ -368,6 +369,48 @@ def test_signals_write_and_say_how_to_go_on(tmp_path, number, capfd):
         assert "`resume=True` goes on" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     same(go(checkpoint=tmp_path, resume=True), go())
+
+
+@pytest.fixture
+def interrupted_writes(monkeypatch):
+    """The write whose number is put in here is interrupted."""
+    written, at = [], set()
+    whole = _checkpoint._write_through
+
+    def write(path, content):
+        written.append(path)
+        if len(written) in at:
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    monkeypatch.setattr(_checkpoint, "_write_through", write)
+    return at
+
+
+@pytest.mark.parametrize(("write", "reached"), [(1, 100), (3, 300)])
+def test_what_interrupts_a_write_is_followed_by_another(
+    tmp_path, interrupted_writes, write, reached
+):
+    """On the way, and when all steps are done."""
+    interrupted_writes.add(write)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        go(checkpoint=ix.Checkpoint(tmp_path, seconds=0), chunk=100)
+    assert f"up to step {reached}; " in ended.value.__notes__[0]
+    assert _latest(tmp_path) == reached
+    same(go(checkpoint=tmp_path, resume=True), go())
+
+
+def test_the_last_write_of_an_ensemble_is_interrupted_with_words(tmp_path, interrupted_writes):
+    interrupted_writes.add(1)
+    keys = jax.random.split(KEY, 4)
+
+    def lanes(**how):
+        return ix.ensemble(jax.random.normal, keys=keys, block=2, **how).lanes
+
+    with pytest.raises(KeyboardInterrupt) as ended:
+        lanes(checkpoint=tmp_path)
+    assert "up to block 2; " in ended.value.__notes__[0]
+    np.testing.assert_array_equal(lanes(checkpoint=tmp_path, resume=True), lanes())
 
 
 def test_a_full_disk_ends_no_run(tmp_path, monkeypatch):
