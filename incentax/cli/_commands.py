@@ -18,7 +18,7 @@ from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem,
 from ..problems import READY
 from ._bench import bench
 from ._chosen import Chosen, chosen, chosen_again, kept as kept_arguments
-from ._folder import folder_for, read_result, run_kept
+from ._folder import folder_for, is_begun, read_result, run_kept
 from ._html import page
 from ._replay import compared
 from ._show import console, progress, show, show_table
@@ -34,6 +34,8 @@ app = App(
 )
 app.register_install_completion_command()
 app.command(bench)
+
+_GO_ON = "the same command with --resume goes on from there"
 
 Settings = Annotated[tuple[str, ...], Parameter(name="--set")]
 
@@ -112,17 +114,22 @@ def run(
         f"Solving: {picked.instance.description}; {scheme}, at most {steps} steps"
         + (" from each start." if accurate else ".")
     )
-    with progress() as report:
-        outcome = ready_problem.run(
-            picked.instance,
-            scheme,
-            steps=steps,
-            seeds=seeds,
-            starts=starts,
-            report=report,
-            kept=kept,
-        )
-    return _write_run(folder, picked, outcome)
+    try:
+        with progress() as report:
+            outcome = ready_problem.run(
+                picked.instance,
+                scheme,
+                steps=steps,
+                seeds=seeds,
+                starts=starts,
+                report=report,
+                kept=kept,
+            )
+        return _write_run(folder, picked, outcome)
+    except KeyboardInterrupt as error:  # after the steps, or in the first ones
+        if kept is not None and is_begun(kept):
+            error.add_note(_GO_ON)
+        raise
 
 
 def _require_counts(counts: dict[str, int | None]) -> None:
@@ -147,7 +154,7 @@ def _write_run(folder: Path, picked: Chosen, outcome: ready_problem.Outcome) -> 
         return 0
     _tell(outcome.summary["result"])
     if outcome.summary["result"].startswith("interrupted"):
-        _tell("the same command with --resume goes on from there")
+        _tell(_GO_ON)
     return 1
 
 

@@ -49,6 +49,11 @@ def read_result(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return content, kept
 
 
+def is_begun(kept: Kept) -> bool:
+    """Whether steps are kept: a run that only compiled has none."""
+    return kept.folder is not None and any(kept.folder.glob("run-*.ckpt"))
+
+
 def run_kept(folder: Path, about: dict[str, Any], steps: int, *, resume: bool, force: bool) -> Kept:
     """Where a run is written while it goes on; `run.json` says what it is.
 
@@ -66,7 +71,7 @@ def run_kept(folder: Path, about: dict[str, Any], steps: int, *, resume: bool, f
             )
         every = there["record"]
     else:
-        begun = any(state.glob("run-*.ckpt"))  # and not only compiled
+        begun = is_begun(Kept(state))
         if begun and not _is_done(folder / "result.json") and not force:
             raise ValueError(
                 f"`--out` needs a folder without a run that was not finished, got {folder}: "

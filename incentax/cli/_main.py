@@ -47,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(f"{error}", 2)
     except MemoryError as error:
         return _told(f"not enough memory: {error}", 1)
-    except KeyboardInterrupt:
-        return _told("interrupted before there was anything to write", _INTERRUPTED)
+    except KeyboardInterrupt as error:
+        notes = getattr(error, "__notes__", ["nothing was written yet"])
+        return _told(f"interrupted; {notes[-1]}", _INTERRUPTED)
     except Exception as error:
         sys.stderr.write(traceback.format_exc())
         return _told(f"stopped by {type(error).__name__}: {error}", 1)

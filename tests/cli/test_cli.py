@@ -121,13 +121,35 @@ def test_a_run_that_was_not_begun_is_no_run_to_go_on_with(tmp_path):
     assert not list((tmp_path / "checkpoint").glob("run-*"))
 
 
+def test_an_interrupt_after_the_steps_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(_OWN)
+    command = ["run", f"{tmp_path / 'mine.py'}:mine", "--steps", "10", "--out", str(tmp_path / "o")]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ready_problem, "begun_from_seeds", interrupted)
+    assert main(command) == 130
+    assert "interrupted; nothing was written yet" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(ready_problem, "certify", interrupted)
+    with jax.numpy_dtype_promotion("standard"):  # of optax's Adam
+        assert main(command) == 130
+    assert "interrupted; the same command with --resume goes on from there" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    with jax.numpy_dtype_promotion("standard"):
+        assert main([*command, "--resume"]) == 0
+
+
 @pytest.mark.slow  # a process each
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_ended_goes_on_bit_by_bit(tmp_path, number):
     (tmp_path / "mine.py").write_text(_OWN)
 
     def command(name, *options):
-        arguments = ["run", f"{tmp_path / 'mine.py'}:mine", "--steps", "20000", *options]
+        arguments = ["run", f"{tmp_path / 'mine.py'}:mine", "--steps", "400000", *options]
         return [sys.executable, "-m", "incentax", *arguments, "--out", tmp_path / name]
 
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -138,7 +160,7 @@ def test_a_run_that_is_ended_goes_on_bit_by_bit(tmp_path, number):
     environment["FORCE_COLOR"] = "1"  # a bar that moves
     with subprocess.Popen(command("ended"), env=environment, **pipes) as process:
         shown = b""
-        while b"of 20000 steps" not in shown:
+        while b"of 400000 steps" not in shown:
             shown += os.read(process.stdout.fileno(), 1000)
             assert process.poll() is None
         process.send_signal(number)
@@ -157,7 +179,7 @@ def test_a_run_that_is_ended_goes_on_bit_by_bit(tmp_path, number):
         for name in one:
             np.testing.assert_array_equal(other[name], one[name])
     more = command("ended", "--resume")
-    more[more.index("20000")] = "20100"
+    more[more.index("400000")] = "401000"
     subprocess.run(more, check=True, **how)
     other = subprocess.run(command("ended", "--resume", "--seeds", "3"), check=False, **how)
     assert "of one with seeds 1" in other.stderr
@@ -435,7 +457,7 @@ def test_an_interrupt_while_compiling_ends_in_a_sentence(folder, capsys, monkeyp
 
     monkeypatch.setattr(ready_problem, "run", interrupted)
     assert main(["run", "coordination", "--out", str(folder)]) == 130
-    assert "interrupted before" in capsys.readouterr().err
+    assert "interrupted; nothing was written yet" in capsys.readouterr().err
 
 
 @pytest.mark.slow
