@@ -17,6 +17,12 @@ METHODS = {
         ("pympcc", "pounce-solver"),
         ("pympcc", "pounce"),
     ),
+    "mpecss": Method(
+        "Scholtes' relaxation with adaptive parameters by CasADi's IPOPT, where all is quadratic",
+        _rivals.by_mpecss,
+        ("mpecss",),
+        ("mpecss", "casadi"),
+    ),
     "NashOpt": Method(
         "its default penalty, up to 10,000 iterations",
         _rivals.by_nashopt,

@@ -1,7 +1,9 @@
 """Other libraries, on the conditions of our problems, from the equilibrium at the stated start."""
 
+import itertools
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +20,10 @@ _PENALTIES = tuple(10.0**k for k in range(1, 9))
 _ITERATIONS = 10_000
 # Residual of the agents' conditions up to which NashOpt, which has no status, succeeded.
 _SETTLED = 1e-4
+
+# What CasADi's expressions are written up to, for mpecss, and its infinity.
+_WRITTEN, _BIG = 200, 1e20
+_fresh = itertools.count()
 
 
 class _Conditions:
@@ -129,6 +135,105 @@ def _stand_in_for_cyipopt() -> None:
     module: Any = types.ModuleType("cyipopt")
     module.Problem = Problem
     sys.modules["cyipopt"] = module
+
+
+def by_mpecss(problem: DesignProblem, theta0: Array):
+    """Scholtes' relaxation with adaptive parameters, by the IPOPT of CasADi.
+
+    It takes expressions of CasADi: those of quadratic conditions are written from derivatives.
+    Its first phase stays at any equilibrium that it is given or finds; left out, as here, it
+    solves more.
+    """
+    import casadi  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+    from mpecss.phase_2.mpecss import (  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+        run_mpecss,
+    )
+
+    kkt = _Conditions(problem, theta0)
+    n, p, limits = kkt.u0.size, kkt.p, kkt.incentives
+    objective = _as_quadratics(kkt.objective, n)
+    equations, slacks = _as_quadratics(kkt.equations, n), _as_quadratics(kkt.slacks, n)
+    # A last variable `s` with `0 <= s` complementary to `1 - s >= 0`: with no pair it does nothing.
+    first, pairs, start = n - kkt.pairs, kkt.pairs + 1, np.append(kkt.u0, 0.0)
+    start += 0.01 * np.cos(np.arange(n + 1))  # as its own loaders do
+    rows = casadi.DM(np.vstack([limits.inequality, np.asarray(limits.equality.dense(jnp.float64))]))
+    level = np.concatenate([limits.inequality_level, limits.equality_level])
+    floor = np.where(np.arange(len(level)) < len(limits.inequality_level), -_BIG, level)
+    lower, upper = np.full(n + 1, -_BIG), np.full(n + 1, _BIG)
+    lower[:p] = np.maximum(limits.lower, -_BIG)
+    upper[:p] = np.minimum(limits.upper, _BIG)
+    still = len(kkt.equations(kkt.u0))
+
+    def room(u: Any) -> Any:
+        return casadi.vertcat(slacks(u[:n]), u[n])
+
+    def multiplier(u: Any) -> Any:
+        return casadi.vertcat(u[first:n], 1 - u[n])
+
+    def build(relaxation: Any, shift: Any, smoothing: str = "product") -> dict[str, Any]:
+        del smoothing
+        u = casadi.SX.sym("u", n + 1)
+        one, other = room(u), multiplier(u)
+        g = [equations(u[:n]), rows @ u[:p], one + shift, other + shift, one * other - relaxation]
+        zero, big = np.zeros(pairs), np.full(pairs, _BIG)
+        sides = ([np.zeros(still), floor, zero, zero, -big],
+                 [np.zeros(still), level, big, big, zero])  # fmt: skip
+        low, high = (np.concatenate(side).tolist() for side in sides)
+        about = {"n_comp": pairs, "n_orig_con": still + len(level)}
+        bounds = {"lbg": low, "ubg": high, "lbx": lower.tolist(), "ubx": upper.tolist()}
+        return {"x": u, "f": objective(u[:n]), "g": casadi.vertcat(*g), **bounds, **about}
+
+    program = {
+        "name": str(next(_fresh)),  # what it keeps is by name
+        "family": "",
+        "n_x": n + 1,
+        "n_comp": pairs,
+        "n_con": still + len(level),
+        "n_p": 0,
+        "x0_fn": lambda seed=0: start,
+        "build_casadi": build,
+        "G_fn": room,
+        "H_fn": multiplier,
+        "lbx": lower.tolist(),
+        "ubx": upper.tolist(),
+        "lbG_eff": [0.0] * pairs,
+        "lbH_eff": [0.0] * pairs,
+    }
+
+    def solve() -> Answer:
+        found = run_mpecss(program, start, {"feasibility_phase": False})
+        at = np.asarray(found["z_final"])
+        x = jnp.asarray(at[p : p + kkt.size_x]).reshape(kkt.shape)
+        words = f"{found['status']}, {found['stationarity']}"
+        return Answer(jnp.asarray(at[:p]), found["status"] == "converged", words, x)
+
+    return solve
+
+
+def _as_quadratics(function: Callable[[Array], Array], n: int) -> Callable[[Any], Any]:
+    """The same function of CasADi's vectors, `Refused` where it is no polynomial of degree two."""
+    import casadi  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
+
+    if n > _WRITTEN:
+        raise Refused(f"its expressions are written up to {_WRITTEN} unknowns, here are {n}")
+    rows = jax.jit(lambda u: jnp.atleast_1d(function(u)))
+    zero = jnp.zeros(n)
+    at, slopes, bends = rows(zero), jax.jacfwd(rows)(zero), jax.jacfwd(jax.jacrev(rows))(zero)
+    far = 3 * jax.random.normal(jax.random.key(0), (5, n))
+    model = at + far @ slopes.T + jnp.einsum("ai,rij,aj->ar", far, bends, far) / 2
+    off = jnp.abs(jax.vmap(rows)(far) - model) / (1 + jnp.abs(model))
+    if not (jnp.max(off, initial=0.0) < 1e-9):
+        raise Refused("its expressions are written where all is quadratic, which this is not")
+    slope, curved = casadi.sparsify(casadi.DM(np.asarray(slopes))), np.asarray(bends)
+
+    def expression(u: Any) -> Any:
+        quadratic = [
+            casadi.bilin(casadi.sparsify(casadi.DM(bend)), u, u) / 2 if bend.any() else 0
+            for bend in curved
+        ]
+        return np.asarray(at) + slope @ u + casadi.vertcat(*quadratic)
+
+    return expression
 
 
 def by_nashopt(problem: DesignProblem, theta0: Array):

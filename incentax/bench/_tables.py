@@ -154,9 +154,10 @@ def _by_problem(rows: Rows) -> Table:
         best = next((row["best"] for row in own if row and "best" in row), None)
         value = "" if best is None else f"{best:.8g}"
         lines.append((problem, value, *map(_cell, own)))
-    return Table(
-        "Seconds after compilation, or what became of it", ("problem", "best", *methods), lines
+    title = (
+        "Seconds after compilation, or what became of it and how far it is above the best, relative"
     )
+    return Table(title, ("problem", "best", *methods), lines)
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -165,9 +166,8 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row["status"] == "solved":
         after = row.get(CLOCKS[1])
         return f"{row[CLOCKS[0]]:.3g} with compilation" if after is None else f"{after:.3g}"
-    if row.get("gap") is None:
-        return row["status"]
-    return f"{row['status']} ({row['gap']:+.1e})"
+    status = "claimed" if row["status"] == _FALSE else row["status"]
+    return status if row.get("gap") is None else f"{status} ({row['gap']:+.1e})"
 
 
 def _median(values: list[float | None]) -> str:

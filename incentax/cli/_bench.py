@@ -12,6 +12,8 @@ from ._show import console, progress, show
 
 # What every row has, and what seconds depend on.
 _ROW = ("method", "problem", "kind", "status")
+# Columns of a terminal's table.
+_WIDE = 6
 _ABOUT = ("versions", "python", "dtype", "device")
 
 
@@ -122,6 +124,9 @@ def _written(folder: Path, content: dict[str, Any]) -> int:
     plots.save(benches.draw(content["rows"]), folder / "bench.png")
     write_text(folder / "bench.md", page)
     write_json(folder / "bench.json", content)
-    show(benches.tables(content["rows"]), benches.words(content["rows"]))
+    tables = benches.tables(content["rows"])
+    wide = len(tables[-1].columns) > _WIDE
+    words = ["bench.md has a table of all problems too."] if wide else []
+    show(tables[:-1] if wide else tables, [*benches.words(content["rows"]), *words])
     console().print(f"Wrote bench.json, bench.md and bench.png to {folder}")
     return 0
