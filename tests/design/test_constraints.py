@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 import incentax as ix
+from incentax.design.constrained._units import scales_at
 
 
 # One firm sells 4 - tax at a tax: the revenue tax (4 - tax) has its maximum 4 at 2.
@@ -247,6 +248,20 @@ def test_an_optimum_at_a_kink_of_the_equilibrium():
     )
     solution = ix.design(problem, jnp.ones(1))
     assert abs(solution.theta[0] + 1) < 1e-6
+
+
+def test_what_rounding_leaves_of_strategies_violates_nothing():
+    """x = max(theta, 0) may not exceed 0, at theta = -1, where its slope and its size are 0."""
+    problem = ix.DesignProblem(
+        ix.Game(lambda theta, x: x - theta, ix.NonNegative((1,))),
+        lambda theta, x: (theta.sum() + 1) ** 2 - 3 * x.sum(),
+        ix.Box(-2.0, jnp.full(1, 2.0)),
+        constraints=[ix.Constraint(lambda theta, x: x.sum(), upper=0.0, name="nothing")],
+    )
+    for x, kept in [(0.0, True), (1e-15, True), (1e-9, False)]:
+        scales = scales_at(problem, -jnp.ones(1), jnp.full(1, x))
+        assert (scales.violated <= 1) == kept
+        assert scales.units > 1e-10
 
 
 def test_revenue_neutral_tolls_on_sioux_falls():

@@ -50,6 +50,7 @@ class At(NamedTuple):
     limits: Any
     rows: np.ndarray
     parts: np.ndarray
+    noise: np.ndarray
     degenerate: int
     excess: np.ndarray
     slopes: np.ndarray
@@ -130,6 +131,7 @@ class Evaluate:
             limits=at,
             rows=found.rows,
             parts=found.parts,
+            noise=found.noise,
             degenerate=int(found.degenerate),
             excess=np.concatenate([(at.value - at.upper)[upper], (at.lower - at.value)[lower]]),
             slopes=np.concatenate([found.rows[upper], -found.rows[lower]]),

@@ -15,14 +15,16 @@ from ..accurate import unit_of
 
 # What a violation of one unit costs to begin with, in parts of what the objective changes by.
 WEIGHT = 10.0
+# Units of rounding that are not told from none.
+_ROUNDED = 100
 
 
 class Gradients(NamedTuple):
     """Objective and constraints at an equilibrium, their gradients in a flat incentive, and parts.
 
     `parts`: what the objective and each constraint would change by over the width of the
-    incentives and the size of the strategies, if the effects of both added up; `degenerate`:
-    constraints of the agents without a multiplier.
+    incentives and the size of the strategies, if the effects of both added up; `noise`: by what
+    rounding of the strategies; `degenerate`: constraints of the agents without a multiplier.
     """
 
     objective: Float[Array, ""]
@@ -30,6 +32,7 @@ class Gradients(NamedTuple):
     limits: Limits
     rows: Float[Array, "rows p"]
     parts: Float[Array, " 1+rows"]
+    noise: Float[Array, " 1+rows"]
     degenerate: Float[Array, ""]
 
 
@@ -43,19 +46,23 @@ def gradients_of(problem: DesignProblem, theta: PyTree, x: Array) -> Gradients:
 
     value, pull = jax.vjp(values, theta, x)
     width = unit_of(problem.incentive_set.constraints(theta), ravel_pytree(theta)[0])
-    size = jnp.abs(x) + 1e-3 * jnp.max(jnp.abs(x))
+    largest = jnp.max(jnp.abs(x))
+    rounding = _ROUNDED * jnp.finfo(x.dtype).eps * (1 + largest)
+    # Strategies that are nothing but rounding have no size.
+    size = jnp.where(largest > rounding, jnp.abs(x) + 1e-3 * largest, 0)
 
-    def gradient(row: Array) -> tuple[Array, Array, Array]:
+    def gradient(row: Array) -> tuple[Array, Array, Array, Array]:
         direct, through = pull(row)
         pulled = Implicit().pullback(problem.game, theta, x, through)
         whole = ravel_pytree(jax.tree.map(jnp.add, direct, pulled.theta))[0]
         parts = jnp.abs(ravel_pytree(direct)[0]) @ width + jnp.sum(jnp.abs(through * size))
-        return whole, parts, pulled.degenerate
+        return whole, parts, rounding * jnp.sum(jnp.abs(through)), pulled.degenerate
 
-    slopes, parts, degenerate = jax.lax.map(gradient, jnp.eye(value.size, dtype=value.dtype))
+    rows = jnp.eye(value.size, dtype=value.dtype)
+    slopes, parts, noise, degenerate = jax.lax.map(gradient, rows)
     limits = limits_of(problem.constraints, theta, x)
     slopes = slopes.astype(width.dtype)
-    return Gradients(value[0], slopes[0], limits, slopes[1:], parts, jnp.max(degenerate))
+    return Gradients(value[0], slopes[0], limits, slopes[1:], parts, noise, jnp.max(degenerate))
 
 
 def units_from(found: Any, width: Any) -> Float[Array, " 1+rows"]:
@@ -69,11 +76,12 @@ def units_from(found: Any, width: Any) -> Float[Array, " 1+rows"]:
 
 
 def closeness(found: Any, width: Any, dtype: jnp.dtype) -> Float[Array, " rows"]:
-    """How far from a bound a constraint counts as on it: what rounding of the incentives makes."""
-    eps = float(jnp.finfo(dtype).eps)
+    """How far from a bound a constraint counts as on it: what rounding of the incentives makes, or
+    of the strategies."""
+    eps = _ROUNDED * float(jnp.finfo(dtype).eps)
     moved = jnp.minimum(jnp.abs(found.rows) @ width, found.parts[1:])
     moved = jnp.where(jnp.isfinite(moved), moved, 0)
-    return max(1e-7, 100 * eps) * moved + 100 * eps * jnp.abs(found.limits.value)
+    return max(1e-7, eps) * moved + eps * jnp.abs(found.limits.value) + found.noise[1:]
 
 
 class Scales(NamedTuple):
