@@ -1,9 +1,11 @@
-"""Writes `reference/`, an entry for every public name, from the docstrings: one page a floor.
+"""Writes `reference/`, an entry for every public name, from the docstrings: one page a floor; and
+`BENCHMARKS.md`, from the rows of `incentax bench` that are kept in `benchmarks/measured`.
 
 Run `python docs/make.py`.
 """
 
 import inspect
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -14,8 +16,10 @@ import numpy as np
 import incentax as ix
 import incentax.experiments
 import incentax.plots  # imported by those who draw alone
+from incentax import bench
 
-FOLDER = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
 # A page's title, and the concepts on it: files and folders of the package.
 PAGES = {
     "sets-and-graphs": ("Sets, graphs, schedules, noise", ("sets", "graphs", "schedules", "noise")),
@@ -213,7 +217,14 @@ def _close(lines: list[str]) -> None:
     lines += ["```", ""]
 
 
+def benchmarks() -> str:
+    """The text of `BENCHMARKS.md`."""
+    content = json.loads((ROOT / "benchmarks" / "measured" / "bench.json").read_text())
+    return bench.page(content, "benchmarks/measured/bench.png")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for file, text in pages().items():
         (FOLDER / file).write_text(text)
+    (ROOT / "BENCHMARKS.md").write_text(benchmarks())

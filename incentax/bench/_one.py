@@ -1,5 +1,6 @@
 """One method on one problem, and what its answer is worth."""
 
+import importlib.metadata
 import json
 import time
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def solve_one(
     """
     began = time.time() if began is None else began
     entry = bank.designs[problem]
+    packages = {name: importlib.metadata.version(name) for name in METHODS[method].needs}
     row: dict[str, Any] = {"method": method, "problem": problem, "kind": entry.kind}
+    row |= {"packages": packages} if packages else {}
     try:
         theta0 = jnp.asarray(entry.theta0)
         solve = METHODS[method].prepare(entry.problem, theta0)

@@ -22,22 +22,26 @@ def is_solved(row: dict[str, Any]) -> bool:
 
 
 def tables(rows: Rows) -> list[Table]:
-    """By method, by kind twice, and by problem."""
-    return [_by_method(rows), _by_kind(rows), _fastest(rows), _by_problem(rows)]
+    """By method, by kind twice, and by problem twice."""
+    by_problem = [_by_problem(rows, clock) for clock in reversed(CLOCKS)]
+    return [_by_method(rows), _by_kind(rows), _fastest(rows), *by_problem]
 
 
-def page(content: dict[str, Any]) -> str:
-    """All of it in Markdown, from what `bench.json` holds."""
+def page(content: dict[str, Any], picture: str = "bench.png") -> str:
+    """All of it in Markdown, from what `bench.json` holds, with the picture of its profiles."""
     rows, about = content["rows"], content["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    used = {name: one for row in rows for name, one in row.get("packages", {}).items()}
+    versions = ", ".join(f"{name} {one}" for name, one in (about["versions"] | used).items())
     parts = [
         "# Methods side by side",
         f"Written by `incentax bench` from the rows of its runs. {versions}; Python "
         f"{about['python']}, {about['dtype']}, {about['device']}.",
         " ".join(words(rows)),
+        f"![the share of problems solved within so many times the least seconds]({picture})",
     ]
     for table in tables(rows):
-        parts += [f"## {table.title}", table.as_markdown().rstrip()]
+        name, _, more = table.title.partition(". ")
+        parts += [f"## {name}", *[f"{more}."] * bool(more), table.as_markdown().rstrip()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,7 +52,10 @@ def words(rows: Rows) -> list[str]:
     for method in methods:
         own = [row for row in rows if row["method"] == method]
         solved, false = sum(map(is_solved, own)), sum(row["status"] == _FALSE for row in own)
-        told.append(f"{method} solves {solved} of {len(own)} and calls {false} others a success.")
+        told.append(
+            f"{method} solves {solved} of {len(own)}"
+            + (f" and calls {false} answers at other values a success." if false else ".")
+        )
     for method in methods:
         own = [row for row in rows if row["method"] == method]
         better = [row["problem"] for row in own if row["status"] == _SOLVED[1]]
@@ -128,7 +135,7 @@ def _fastest(rows: Rows) -> Table:
         ours = ours[np.isfinite(ours)]
         lines.append((kind, told, f"{np.median(ours):.3g}" if ours.size else ""))
     title = (
-        "The first after compilation, by kind, and how many times its seconds `design` takes on "
+        "The first after compilation, by kind. And how many times its seconds `design` takes on "
         "what it solved"
     )
     return Table(title, ("kind", "first", "design, median"), lines)
@@ -139,13 +146,20 @@ def _by_kind(rows: Rows) -> Table:
     lines = []
     for kind in kinds:
         own = [row for row in rows if row["kind"] == kind]
-        solved = [sum(is_solved(row) for row in own if row["method"] == one) for one in methods]
         count = len(_names(own, "problem"))
-        lines.append((f"{kind} ({count})", *map(str, solved)))
+        each = [[is_solved(row) for row in own if row["method"] == one] for one in methods]
+        lines.append((f"{kind} ({count})", *[_share(solved, count) for solved in each]))
     return Table("Solved, by kind", ("kind", *methods), lines)
 
 
-def _by_problem(rows: Rows) -> Table:
+def _share(solved: list[bool], count: int) -> str:
+    """Of those that were tried, where these are not all."""
+    if len(solved) == count:
+        return str(sum(solved))
+    return f"{sum(solved)} of {len(solved)}" if solved else ""
+
+
+def _by_problem(rows: Rows, clock: str) -> Table:
     methods = _names(rows, "method")
     found = {(row["method"], row["problem"]): row for row in rows}
     lines = []
@@ -153,19 +167,16 @@ def _by_problem(rows: Rows) -> Table:
         own = [found.get((method, problem)) for method in methods]
         best = next((row["best"] for row in own if row and "best" in row), None)
         value = "" if best is None else f"{best:.8g}"
-        lines.append((problem, value, *map(_cell, own)))
-    title = (
-        "Seconds after compilation, or what became of it and how far it is above the best, relative"
-    )
+        lines.append((problem, value, *[_cell(row, clock) for row in own]))
+    title = f"{clock.capitalize()}. Or what became of it and how far above the best, relative"
     return Table(title, ("problem", "best", *methods), lines)
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(row: dict[str, Any] | None, clock: str) -> str:
     if row is None:
         return ""
     if row["status"] == "solved":
-        after = row.get(CLOCKS[1])
-        return f"{row[CLOCKS[0]]:.3g} with compilation" if after is None else f"{after:.3g}"
+        return f"{row[clock]:.3g}" if clock in row else "solved, not again in time"
     status = "claimed" if row["status"] == _FALSE else row["status"]
     return status if row.get("gap") is None else f"{status} ({row['gap']:+.1e})"
 

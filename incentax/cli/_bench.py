@@ -12,8 +12,8 @@ from ._show import console, progress, show
 
 # What every row has, and what seconds depend on.
 _ROW = ("method", "problem", "kind", "status")
-# Columns of a terminal's table.
-_WIDE = 6
+# Columns and rows of a terminal's table.
+_WIDE, _LONG = 6, 20
 _ABOUT = ("versions", "python", "dtype", "device")
 
 
@@ -125,8 +125,8 @@ def _written(folder: Path, content: dict[str, Any]) -> int:
     write_text(folder / "bench.md", page)
     write_json(folder / "bench.json", content)
     tables = benches.tables(content["rows"])
-    wide = len(tables[-1].columns) > _WIDE
-    words = ["bench.md has a table of all problems too."] if wide else []
-    show(tables[:-1] if wide else tables, [*benches.words(content["rows"]), *words])
+    large = len(tables[-1].columns) > _WIDE or len(tables[-1].rows) > _LONG
+    words = ["bench.md has tables of all problems too."] if large else []
+    show(tables[:3] if large else tables, [*benches.words(content["rows"]), *words])
     console().print(f"Wrote bench.json, bench.md and bench.png to {folder}")
     return 0

@@ -180,7 +180,10 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
     about = {"versions": {"jax": "1.2"}, "python": "3.11", "dtype": "float64", "device": "cpu"}
     pieces = [
         [_told("kink D1", "SLSQP", "solved", 0.2), _told("kink D2", "SLSQP", "elsewhere", 0.1)],
-        [_told("kink D1", "design", "solved", 0.6), _told("kink D2", "SLSQP", "solved", 0.3)],
+        [
+            _told("kink D1", "design", "solved", 0.6, packages={"other": "3.4"}),
+            _told("kink D2", "SLSQP", "solved", 0.3),
+        ],
     ]
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file, rows in zip(files, pieces):
@@ -193,7 +196,8 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
     ]  # fmt: skip
     page = (out / "bench.md").read_text()
     assert page == bench.page(content)
-    assert "SLSQP solves 2 of 2 and calls 0 others a success." in page
+    assert "SLSQP solves 2 of 2." in page
+    assert "jax 1.2, other 3.4; Python 3.11" in page
     assert "| kinks | SLSQP on 2 | 3 |" in page
     lines = bench.METHODS["design"].lines
     assert f"| design | 1 | 0 | 0 | 0 | 0 | 1.6 | 0.6 | 3.0 | 300 | {lines} |" in page

@@ -176,13 +176,16 @@ def _forced(
     wait for the others.
     """
     at, p, size = place.at, len(place.theta), level.x.size
+    sides = at.two_sided & ~at.fixed
+    if not sides.any():
+        return None, active
     _, promised, gain = quadratic_step_on(level, place, active, incentives)
     promising = gain > 1e-12 * np.abs(gain).max(initial=0.0)
     gain = np.where(gain > 1e-6 * np.abs(gain).max(initial=0.0), gain, 0)
     far = np.where(active, at.multiplier, at.slack) / (1 + np.abs(at.multiplier).max(initial=0.0))
     if not (promised <= worthless(place) and is_convex(level, place)):
         promising[:] = True
-    pairs = np.flatnonzero(at.two_sided & ~at.fixed & promising)
+    pairs = np.flatnonzero(sides & promising)
     pairs = pairs[np.lexsort((far[pairs], -gain[pairs]))]
     if trials.gained and trials.forced.issuperset(pairs):
         trials.forced, trials.gained = set(), False

@@ -1,0 +1,100 @@
+"""The figures that README and site print are those of the runs in `benchmarks/measured`."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import incentax as ix
+from incentax import bench
+from incentax.bench._tables import is_solved
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "benchmarks" / "measured"
+
+
+def measured(name):
+    return json.loads((MEASURED / f"{name}.json").read_text())
+
+
+def of_the_bank():
+    """Sentences on the bank, by what `incentax bench` found."""
+    rows = measured("bench")["rows"]
+    own = {method: [row for row in rows if row["method"] == method] for method in bench.METHODS}
+    solved = {method: sum(map(is_solved, several)) for method, several in own.items()}
+    count = len(own["design"])
+    assert count == len({row["problem"] for row in rows})
+    rivals = ", ".join(
+        f"{name} {solved[name]} of {len(own[name])}" for name in ("pympcc", "SLSQP", "NashOpt")
+    )
+    return {
+        "README.md": f"solves {solved['design']} of the bank's {count} designs ({rivals})",
+        "docs/explanations/accurate-designer.md": (
+            f"reaches the best known value to 1e-6 on {solved['design']} of {count}"
+        ),
+    }
+
+
+def of_emission_taxes():
+    """Rows of the table of emission taxes by number of firms."""
+    methods = "design", "pympcc", "SLSQP", "NashOpt", "NashOpt, best penalty"
+    rows = {(row["method"], row["problem"]): row for row in measured("bench")["rows"]}
+
+    def cell(row):
+        if "seconds after compilation" not in row:
+            return row["status"]
+        seconds = f"{row['seconds from start']:.1f} / {row['seconds after compilation']:.3f}"
+        return seconds if is_solved(row) else f"{row['gap']:+.0e} in {seconds}"
+
+    names = [name for name in ix.problems.bank.designs if re.match(r"emission tax, \d", name)]
+    lines = [
+        " | ".join([name.removeprefix("emission tax, "), *[cell(rows[m, name]) for m in methods]])
+        for name in names
+    ]
+    return {"benchmarks/README.md": [f"| {line} |" for line in lines]}
+
+
+def of_speed():
+    """Sentences on time, by `benchmarks/iteration.py` and `benchmarks/long_runs.py`."""
+    steps = {row["name"]: row for row in measured("iteration")["rows"]}
+    step = steps["one step of design-and-play, hypergradient included"]
+    blocks = measured("long_runs")["ensemble"]["rows"]
+    least = min(row["share"] for row in blocks)
+    return {
+        "README.md": (
+            f"takes {step['milliseconds']:.2f} ms, {step['in_units']:.1f} times as long as the "
+            "operator and its vector-Jacobian product; with five paths, 256 seeds in one call of "
+            f"`ix.ensemble` take {least:.2f} times as long as 256 runs in turn"
+        ),
+        "benchmarks/README.md": "| {} in blocks of {} |".format(
+            ", ".join(f"{row['share']:.2f}" for row in blocks),
+            ", ".join(str(row["block"]) for row in blocks),
+        ),
+    }
+
+
+def of_networks():
+    """Rows of the table of networks, by `benchmarks/network_design.py`."""
+    lines = [
+        f"| {row['network']} | {row['design']} | {row['links']} | {row['paths']:,} | "
+        f"{row['system_optimum']:.4f} | {row['total_travel_time']:.4f} |"
+        for row in measured("network_design")["rows"]
+    ]
+    return {"benchmarks/README.md": lines}
+
+
+def test_the_page_is_of_the_rows():
+    spec = importlib.util.spec_from_file_location("make", ROOT / "docs" / "make.py")
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    assert (ROOT / "BENCHMARKS.md").read_text() == maker.benchmarks(), "run `python docs/make.py`"
+
+
+@pytest.mark.parametrize("claims", [of_the_bank, of_emission_taxes])
+def test_what_the_text_says_was_measured(claims):
+    for file, sentences in claims().items():
+        text = " ".join((ROOT / file).read_text().split())
+        for sentence in [sentences] if isinstance(sentences, str) else sentences:
+            assert sentence in text, file
