@@ -65,28 +65,32 @@ def words(rows: Rows) -> list[str]:
 
 
 def ratios(rows: Rows, clock: str) -> dict[str, np.ndarray]:
-    """Of every method, over problems that any solved: its time to the least; infinite unsolved.
+    """Of every method, over problems that any solved: its time to the least; infinite unsolved, NaN
+    where it was not run.
 
     E. D. Dolan, J. J. Moré, *Mathematical Programming* 91 (2002) 201-213, equation 2.1.
     """
     time = {
-        (row["method"], row["problem"]): row.get(clock) or np.inf for row in rows if is_solved(row)
+        (row["method"], row["problem"]): (is_solved(row) and row.get(clock)) or np.inf
+        for row in rows
     }
     methods, problems = _names(rows, "method"), _names(rows, "problem")
-    table = np.array([[time.get((m, p), np.inf) for p in problems] for m in methods])
+    table = np.array([[time.get((m, p), np.nan) for p in problems] for m in methods])
     table = table[:, np.isfinite(table).any(axis=0)]
-    return dict(zip(methods, table / table.min(axis=0, initial=np.inf)))
+    return dict(zip(methods, table / np.fmin.reduce(table, axis=0, initial=np.inf)))
 
 
 def draw(rows: Rows) -> Any:
-    """Performance profiles: the share of problems solved within so many times the least time."""
+    """Performance profiles: the share of problems, out of those it was run on, that a method solved
+    within so many times the least time."""
     figure = plots.new_figure(9, 3.6)
     for axes, clock in zip(figure.subplots(1, 2, sharey=True), CLOCKS):
         for method, own in ratios(rows, clock).items():
-            if own.size and np.isfinite(own).any():
-                at = np.sort(own[np.isfinite(own)])
-                share = np.arange(1, at.size + 1) / own.size
-                axes.step([1, *at, 1e4], [0, *share, share[-1]], where="post", label=method)
+            if np.isfinite(own).any():
+                at, tried = np.sort(own[np.isfinite(own)]), int((~np.isnan(own)).sum())
+                share = np.arange(1, at.size + 1) / tried
+                label = f"{method} ({tried})"
+                axes.step([1, *at, 1e4], [0, *share, share[-1]], where="post", label=label)
         axes.set(xscale="log", xlim=(0.95, 1e4), ylim=(0, 1.02), title=clock)
         axes.set_xlabel("times the least")
         axes.grid(alpha=0.3)

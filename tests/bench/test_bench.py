@@ -74,6 +74,7 @@ def test_profiles_are_ratios_to_the_fastest():
             ("B", "1", "solved", 6.0),
             ("A", "2", "elsewhere", 0.1),
             ("B", "2", "better than the best known", 5.0),
+            ("C", "2", "solved", 10.0),  # tried on this one alone
             ("A", "3", "refused", None),
             ("B", "3", "elsewhere", 1.0),
         ]
@@ -81,6 +82,7 @@ def test_profiles_are_ratios_to_the_fastest():
     found = bench.ratios(rows, "seconds from start")
     np.testing.assert_allclose(found["A"], [1, np.inf])  # nobody solves the third
     np.testing.assert_allclose(found["B"], [3, 1])
+    np.testing.assert_allclose(found["C"], [np.nan, 2])
 
 
 def run(tmp_path, method, *problems, **how):
