@@ -7,6 +7,7 @@ from ._runs import (
     Limits as Limits,
     methods_named as methods_named,
     problems_named as problems_named,
+    ROW as ROW,
     run as run,
 )
 from ._tables import (

@@ -23,6 +23,8 @@ from ._methods import METHODS
 # Small ones of several kinds, on which methods differ.
 QUICK = ("Pigou toll", "Outrata 1e", "kink D1")
 _POLL = 0.05
+# What every row has.
+ROW = ("method", "problem", "kind", "status")
 
 
 class Limits(NamedTuple):
@@ -76,13 +78,14 @@ def run(
     out: Path,
     *,
     report: Callable[[str, float], None],
+    begun: Callable[[], Any] = bool,
     repeat: int = 1,
     limits: Limits = Limits(),  # noqa: B008  # cannot be changed
     install: bool = False,
     resume: bool = False,
     certified: bool = False,
 ) -> list[dict[str, Any]]:
-    """Rows of figures, written one by one to `out/rows`.
+    """Rows of figures, written one by one to `out/rows`. `begun`: is called before the first one.
 
     **Raises** `ValueError` where rows lie in `out` already and are not to be gone on with.
     """
@@ -94,11 +97,12 @@ def run(
             f"`--out` needs a folder without rows, got {out}: --resume goes on with it; to begin "
             "anew, choose another folder or delete its files"
         )
+    begun()
     pythons = {method: _python_for(METHODS[method], install, report) for method in methods}
     for done, (method, problem) in enumerate(pairs):
         path = folder / f"{_plain(method)}--{_plain(problem)}.json"
         report(f"{method}: {problem}", done / len(pairs))
-        if path.is_file() and json.loads(path.read_text())["status"] != "not installed":
+        if _kept(path).get("status", "not installed") != "not installed":
             continue
         python, missing = pythons[method]
         row = {"method": method, "problem": problem, "kind": bank.designs[problem].kind}
@@ -108,9 +112,18 @@ def run(
         asked = {"method": method, "problem": problem, "repeat": repeat, "certified": certified}
         write_json(path, {**row, **_in_a_process(python, asked, limits)})
     report("done", 1.0)
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = [row for row in map(_kept, sorted(folder.glob("*.json"))) if row]
     place = {pair: at for at, pair in enumerate(pairs)}
     return sorted(rows, key=lambda row: place.get((row["method"], row["problem"]), len(pairs)))
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """The row of a file, empty where it is none: such a one is run again."""
+    try:
+        row = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) and set(ROW) <= set(row) else {}
 
 
 def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """The command that sets methods side by side."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from .. import bench as benches, plots
+from .._checkpoint import terminable
 from .._environment import environment
 from .._files import writable_folder, write_json, write_text
 from ..problems import bank
 from ._show import console, progress, show
 
-# What every row has, and what seconds depend on.
-_ROW = ("method", "problem", "kind", "status")
+# What seconds depend on.
 # Columns and rows of a terminal's table.
 _WIDE, _LONG = 6, 20
 _ABOUT = ("versions", "python", "dtype", "device")
@@ -60,7 +61,7 @@ def bench(
         and write the tables and pictures of all.
     """
     if read:
-        return _written(writable_folder(out), _joined(read))
+        return _written(_without_rows(out), _joined(read))
     for name, number in {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}.items():
         if not number > 0:
             raise ValueError(f"`--{name}` needs a number > 0, got {number}")
@@ -68,21 +69,54 @@ def bench(
     chosen_methods = benches.methods_named(methods)
     folder = writable_folder(out)
     plots.new_figure(1, 1)
-    with progress() as report:
-        rows = benches.run(
-            chosen_problems,
-            chosen_methods,
-            folder,
-            report=report,
-            repeat=repeat,
-            limits=benches.Limits(seconds, megabytes),
-            install=install,
-            resume=resume,
-            certified=certified,
-        )
     about = environment()
     kept = {name: about[name] for name in (*_ABOUT, "git")}
-    return _written(folder, {"environment": kept, "rows": rows})
+    settings = {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}
+    settings |= {"certified": certified, "environment": kept}
+    if resume:
+        _require_the_same(folder / "run.json", settings)
+    try:
+        with progress() as report, terminable():
+            rows = benches.run(
+                chosen_problems,
+                chosen_methods,
+                folder,
+                report=report,
+                begun=lambda: write_json(folder / "run.json", settings),
+                repeat=repeat,
+                limits=benches.Limits(seconds, megabytes),
+                install=install,
+                resume=resume,
+                certified=certified,
+            )
+    except (KeyboardInterrupt, SystemExit) as error:
+        told = f"the rows so far lie in {folder / 'rows'}; --resume goes on with them"
+        error.add_note(told)
+        if isinstance(error, SystemExit):  # of which Python shows nothing
+            sys.stderr.write(f"incentax: ended; {told}\n")
+        raise
+    return _written(folder, {**settings, "rows": rows})
+
+
+def _require_the_same(path: Path, settings: dict[str, Any]) -> None:
+    """Rows of other limits, versions or devices are not gone on with."""
+    if not path.is_file():
+        return
+    then, now = ({**one, **one["environment"]} for one in (json.loads(path.read_text()), settings))
+    names = [name for name in now if name not in ("environment", "git")]
+    wrong = [f"{name} {then.get(name)}, now {now[name]}" for name in names
+             if then.get(name) != now[name]]  # fmt: skip
+    if wrong:
+        raise ValueError(
+            f"`--resume` needs the folder of a run with the same settings, got {path.parent}, of "
+            f"one with {'; '.join(wrong)}"
+        )
+
+
+def _without_rows(out: Path) -> Path:
+    if any((out / "rows").glob("*.json")):
+        raise ValueError(f"`--out` needs a folder without rows of a run where --read is, got {out}")
+    return writable_folder(out)
 
 
 def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
@@ -104,7 +138,7 @@ def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-        known = [[row[name] for name in _ROW] for row in content["rows"]]
+        known = [[row[name] for name in benches.ROW] for row in content["rows"]]
         _computed_with(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -68,7 +68,7 @@ def random_mpec(
             f"`random_mpec(degenerate=...)` needs a number from 0 to {d}, the strategies, got "
             f"{degenerate}"
         )
-    cost, bowl = planted(p, d, both, seed)
+    cost, bowl = planted(p, d, both, require_count("random_mpec", "seed", seed, least=0))
     dtype = cost.level.dtype
     problem = DesignProblem(Game(cost, NonNegative((d,))), bowl, Box(jnp.full(p, -5.0, dtype), 5.0))
     step = float(0.5 / np.linalg.norm(np.asarray(cost.matrix), 2) ** 2)

@@ -223,6 +223,37 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
         assert told in capsys.readouterr().err
 
 
+def test_a_run_is_gone_on_with_as_it_was_begun(tmp_path, capsys, monkeypatch):
+    """Its settings are kept; what an interrupt leaves is told; a damaged row is run again."""
+    rows = []
+
+    def few(problems, methods, out, *, begun, resume, **_):
+        begun()
+        rows.append(resume)
+        (out / "rows").mkdir(exist_ok=True)
+        (out / "rows" / "one.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "run", few)
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["bench", "--seconds", "5", *out]) == 130
+    told = "interrupted; the rows so far lie in"
+    assert told in capsys.readouterr().err
+    assert main(["bench", "--seconds", "7", "--resume", *out]) == 2
+    assert "of one with seconds 5.0, now 7.0" in capsys.readouterr().err
+    assert main(["bench", "--seconds", "5", "--resume", *out]) == 130
+    assert rows == [False, True]
+    about = {"versions": {"jax": "1.2"}, "python": "3.11", "dtype": "float64", "device": "cpu"}
+    kept = {"environment": about, "rows": [_told("kink D1", "SLSQP", "solved", 0.2)]}
+    (tmp_path / "bench.json").write_text(json.dumps(kept))
+    capsys.readouterr()
+    assert main(["bench", "--read", str(tmp_path / "bench.json"), *out]) == 2
+    assert "needs a folder without rows of a run" in capsys.readouterr().err
+    for text in ("{broken", "{}", '{"method": "SLSQP", "status": "solved"}', "[]"):
+        (tmp_path / "row.json").write_text(text)
+        assert _runs._kept(tmp_path / "row.json") == {}
+
+
 def test_lines_by_hand_are_counted():
     """With the helpers of their module, docstrings and comments apart."""
     lines = {name: method.lines for name, method in bench.METHODS.items()}

@@ -108,7 +108,8 @@ def test_basins_and_a_proof():
     assert sum(one.starts for one in found.basins) + found.failed == 8
     # With one start the search ends at the wrong one, and branching leads to the right one.
     alone = ix.design_globally(problem, jnp.array([-2.0]), starts=1)
-    assert len(alone.basins) == 1
+    ends = [(round(one.objective, 6), one.starts) for one in alone.basins]
+    assert ends == [(-0.6, 0), (0.0, 1)]
     assert alone.proved
     assert float(alone.solution.objective) == pytest.approx(-0.6, rel=1e-9)
     assert "global optimum            proved" in str(alone)
@@ -141,6 +142,57 @@ def test_what_is_not_affine_or_not_convex_is_not_proved():
     refused(of(moving), one, "sets that do not move")
     cap = ix.Constraint(lambda theta, x: theta.sum(), upper=1.0)
     refused(of(plain, constraints=[cap]), one, "without constraints on the equilibrium")
+
+
+@jax.custom_jvp
+def _cubed(theta):
+    return theta**3
+
+
+@_cubed.defjvp
+def _(primals, tangents):
+    return _cubed(*primals), tangents[0]
+
+
+def test_what_its_derivatives_do_not_show_is_not_proved():
+    """Steps have no slope, corners none beyond them, and a derivative may be made up."""
+    box, one = ix.Box(jnp.zeros(2), 1.0), jnp.full(2, 0.3)
+
+    def of(change, objective=lambda theta, x: jnp.sum((x - 0.5) ** 2)):
+        game = ix.Game(lambda theta, x: x - change(theta), box)
+        return ix.DesignProblem(game, objective, ix.Box(jnp.zeros(2), 1.0))
+
+    for change in (
+        jnp.floor,
+        jnp.round,
+        jnp.sign,
+        lambda theta: theta.astype(int).astype(float),
+        lambda theta: (theta > 1).astype(float),
+        lambda theta: jnp.arange(3.0)[jnp.argmax(theta)] * jnp.ones(2),
+        lambda theta: jnp.where(theta > 1, 1.0, 0.0),
+        jnp.abs,
+        jnp.sort,
+    ):
+        refused(of(change), one, "operator is not affine")
+    for change in (_cubed, jax.lax.stop_gradient):
+        refused(of(change), one, "operator is not affine|not those of its derivatives")
+    plain = lambda theta: theta  # noqa: E731
+    for objective in (
+        lambda theta, x: -jnp.abs(theta + 0.5).sum() + x.sum(),
+        lambda theta, x: jnp.minimum(theta, 0.0).sum() + (x**2).sum(),
+        lambda theta, x: -jnp.maximum(theta, x).sum(),
+        lambda theta, x: jnp.clip(x, 0.2, 0.6).sum(),
+        lambda theta, x: (x > 0.5).sum().astype(float) + (x**2).sum(),
+        lambda theta, x: jnp.where(theta[0] > 0.5, 5.0, 0.0) + (x**2).sum(),
+        lambda theta, x: jnp.max(x),
+    ):
+        refused(of(plain, objective), one, "objective is not quadratic")
+    for objective in (
+        lambda theta, x: jnp.sum(x * x) + theta @ jnp.ones(2) / 3,
+        lambda theta, x: jnp.sum(jnp.where(jnp.array([True, False]), x, theta) ** 2),
+        lambda theta, x: jnp.concatenate([theta, x])[::-1][1:3].sum() + jnp.cumsum(x)[-1] ** 2,
+    ):
+        quadratic_design(of(plain, objective), one, one)  # nothing is refused
 
 
 def test_a_proof_that_is_not_finished_is_a_bound_all_the_same():

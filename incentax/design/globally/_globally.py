@@ -20,10 +20,14 @@ from ._structure import NoBound, quadratic_design
 
 # Relative distance of objectives, and of incentives, within which two ends are one.
 _SAME_VALUE, _SAME_PLACE = 1e-6, 1e-3
+_APART = (
+    "the bound is that of strategies to which play did not come: the game may have several "
+    "equilibria, or the gap be rounding"
+)
 
 
 class Basin(NamedTuple):
-    """A local optimum, and how many starts end there."""
+    """A local optimum, and how many starts end there: none where the proof came upon it."""
 
     objective: float
     theta: PyTree
@@ -34,10 +38,11 @@ class GlobalSolution(NamedTuple):
     """Answer of [`design_globally`][].
 
     - `solution`: the best design found, a [`DesignSolution`][].
-    - `basins`: the local optima met, the best first; `failed`: starts that ended at none.
-    - `bound`: proved: no incentive of the set is better; minus infinity without a proof, `reason`
-      says why.
-    - `gap`: of the objective to the bound, relative. `proved`: whether it is within `tol`.
+    - `basins`: the local optima met, the best first, that of `solution`; `failed`: starts that
+      ended at none.
+    - `bound`: proved: no incentive of the set is better; minus infinity where none is to be had.
+    - `gap`: of the objective to the bound, relative. `proved`: whether it is within `tol`; where it
+      is not, `reason` says why.
     - `nodes`: how often the proof branched.
     """
 
@@ -50,6 +55,10 @@ class GlobalSolution(NamedTuple):
     nodes: int
     reason: str
 
+    @property
+    def _because(self) -> str:
+        return f": {self.reason}" if np.isfinite(self.bound) else ""  # else it stands at the bound
+
     def __str__(self) -> str:
         ends = ", ".join(f"{one.objective:.6g} ({one.starts})" for one in self.basins)
         lines: list[tuple[str, Any]] = [
@@ -57,7 +66,7 @@ class GlobalSolution(NamedTuple):
             ("incentive", self.solution.theta),
             ("bound", f" {self.bound:.6e}" if np.isfinite(self.bound) else f" none: {self.reason}"),
             ("gap", f" {self.gap:.1e}"),
-            ("global optimum", " proved" if self.proved else " not proved"),
+            ("global optimum", " proved" if self.proved else f" not proved{self._because}"),
             ("local optima (starts)", f" {ends}" + f"; {self.failed} failed" * bool(self.failed)),
         ]
         return as_table(lines)
@@ -134,20 +143,23 @@ def design_globally(
         if isinstance(problem, ScenarioProblem):
             raise NoBound("a bound is proved for one scenario")
         best, bound, nodes = _proved(problem, best, tol * size, max_nodes)
-        reason = "" if nodes < max_nodes else f"`max_nodes`, {max_nodes}, were not enough"
+        reason = _APART if nodes < max_nodes else f"`max_nodes`, {max_nodes}, were not enough"
     except NoBound as why:
         bound, nodes, reason = -np.inf, 0, str(why)
+    if not any(_is_one(basin, best) for basin in basins):
+        basins = (Basin(float(best.objective), best.theta, 0), *basins)
     value = float(best.objective)
     gap = (value - bound) / size
+    proved = gap <= 1.1 * tol
     return GlobalSolution(
         solution=best,
         basins=basins,
         failed=len(ends) - len(fine),
         bound=bound,
         gap=gap,
-        proved=gap <= 1.1 * tol,
+        proved=proved,
         nodes=nodes,
-        reason=reason,
+        reason="" if proved else reason,
     )
 
 

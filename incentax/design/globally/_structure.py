@@ -16,6 +16,14 @@ from .._problem import DesignProblem
 _FLAT = 1e-10
 # Steps of a program that are programs themselves, with the same inputs and outputs.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call")
+# Steps that are linear in their real inputs; what chooses among these is of degree 0, or of none.
+_LINEAR = frozenset(
+    "add add_any sub neg reduce_sum cumsum broadcast_in_dim reshape squeeze expand_dims transpose "
+    "concatenate stack unstack tile pad rev slice dynamic_slice dynamic_update_slice gather scatter "
+    "scatter-add select_n copy stop_gradient split optimization_barrier sharding_constraint".split()
+)
+# At which values are compared with those of the model.
+_POINTS = 3
 
 
 class NoBound(Exception):
@@ -65,9 +73,9 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     def objective(u: Array) -> Array:
         return problem.objective(*parts(u))
 
-    if _feels_the_point(operator, u0):
+    if _degree(operator, u0) > 1:
         raise NoBound("the operator is not affine in incentives and strategies")
-    if _feels_the_point(jax.grad(objective), u0):
+    if _degree(objective, u0) > 2:
         raise NoBound("the objective is not quadratic in incentives and strategies")
     force, slope = operator(u0), jax.jacfwd(operator)(u0)
     gradient, hessian = jax.grad(objective)(u0), np.asarray(jax.hessian(objective)(u0))
@@ -78,16 +86,23 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     bent = curvature > _FLAT * largest
     start = np.asarray(u0)
     linear = np.asarray(gradient) - hessian @ start
-    return QuadraticDesign(
+    slope = np.asarray(slope)
+    found = QuadraticDesign(
         constant=float(objective(u0)) - float(linear @ start + 0.5 * start @ hessian @ start),
         linear=linear,
         curvature=curvature[bent],
         direction=direction.T[bent],
-        force=np.asarray(force) - np.asarray(slope) @ start,
-        slope=np.asarray(slope),
+        force=np.asarray(force) - slope @ start,
+        slope=slope,
         agents=_plain(problem.game.strategies(theta).constraints(x), x.dtype),
         incentives=_plain(problem.incentive_set.constraints(theta), x.dtype),
     )
+    affine = _is_as_modelled(operator, lambda u: found.force + slope @ u, u0)
+    if not (affine and _is_as_modelled(objective, found.value, u0)):
+        raise NoBound(
+            "the values of the operator or the objective are not those of its derivatives"
+        )
+    return found
 
 
 def _plain(limits: LinearConstraints, dtype: jnp.dtype) -> dict[str, np.ndarray]:
@@ -101,33 +116,58 @@ def _plain(limits: LinearConstraints, dtype: jnp.dtype) -> dict[str, np.ndarray]
     }
 
 
-def _feels_the_point(function: Callable[[Array], Array], at: Array) -> bool:
-    """Whether the derivative's program uses the point at which it is taken: `False` is a proof that
-    the function is affine, whatever the numbers."""
-
-    def derivative(point: Array, direction: Array) -> Array:
-        return jax.jvp(function, (point,), (direction,))[1]
-
-    program = jax.make_jaxpr(derivative)(at, at)
-    return any(0 in needed for needed in _inputs_of(program.jaxpr))
+def _degree(function: Callable[[Array], Array], at: Array) -> float:
+    """Of the polynomial that the function's program is, at most; infinite where it may be none."""
+    program = jax.make_jaxpr(function)(at)
+    return max(_degrees_of(program.jaxpr, [1.0]), default=0.0)
 
 
-def _inputs_of(jaxpr: Jaxpr) -> list[frozenset[int]]:
-    """Of every output of a program the inputs that it may depend on."""
-    known: dict[Any, frozenset[int]] = {var: frozenset([k]) for k, var in enumerate(jaxpr.invars)}
+def _degrees_of(jaxpr: Jaxpr, inputs: list[float]) -> list[float]:
+    """Of every output of a program, by those of its inputs."""
+    known: dict[Any, float] = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def needed(atom: Any) -> frozenset[int]:
-        return frozenset() if hasattr(atom, "val") else known.get(atom, frozenset())
+    def degree(atom: Any) -> float:
+        return 0.0 if hasattr(atom, "val") else known.get(atom, 0.0)
 
     for equation in jaxpr.eqns:
-        inputs = [needed(atom) for atom in equation.invars]
+        given, name = [degree(atom) for atom in equation.invars], equation.primitive.name
         inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-        if equation.primitive.name in _CALLS and inner is not None:
-            found = [
-                frozenset().union(*(inputs[k] for k in one))
-                for one in _inputs_of(getattr(inner, "jaxpr", inner))
-            ]
+        largest = max(given, default=0.0)
+        if largest == 0:
+            found = [0.0] * len(equation.outvars)
+        elif name in _CALLS and inner is not None:
+            found = _degrees_of(getattr(inner, "jaxpr", inner), given)
         else:
-            found = [frozenset().union(*inputs)] * len(equation.outvars)
+            found = [_after(equation, name, given, largest)] * len(equation.outvars)
         known.update(zip(equation.outvars, found))
-    return [needed(atom) for atom in jaxpr.outvars]
+    return [degree(atom) for atom in jaxpr.outvars]
+
+
+def _after(equation: Any, name: str, given: list[float], largest: float) -> float:
+    """The degree of what one step makes of its inputs."""
+    if name in _LINEAR:
+        return largest
+    if name == "convert_element_type":
+        real = jnp.issubdtype(equation.params["new_dtype"], jnp.floating)
+        return largest if real else np.inf
+    if name in ("mul", "dot_general"):
+        return sum(given)
+    if name == "div":
+        return np.inf if given[1] else given[0]
+    if name in ("integer_pow", "square"):
+        power = equation.params.get("y", 2)
+        return power * largest if power >= 0 else np.inf
+    return np.inf
+
+
+def _is_as_modelled(function: Callable[[Array], Array], model: Callable, at: Array) -> bool:
+    """Whether values are what derivatives made of them, at random points: a function may have a
+    derivative of its own making."""
+    size = 1 + jnp.abs(at)
+    ways = jax.random.normal(jax.random.key(0), (_POINTS, at.size), at.dtype)
+    for point in [at + size * way for way in ways]:
+        value, told = np.asarray(function(point)), model(np.asarray(point))
+        scale = 1 + np.abs(value).max(initial=0.0) + np.abs(told).max(initial=0.0)
+        if not np.abs(value - told).max(initial=0.0) <= 1e6 * jnp.finfo(at.dtype).eps * scale:
+            return False
+    return True
