@@ -20,7 +20,8 @@ _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "cus
 _LINEAR = frozenset(
     "add add_any sub neg reduce_sum cumsum broadcast_in_dim reshape squeeze expand_dims transpose "
     "concatenate stack unstack tile pad rev slice dynamic_slice dynamic_update_slice gather "
-    "scatter scatter-add select_n copy stop_gradient split optimization_barrier sharding_constraint".split()
+    "scatter scatter-add select_n copy stop_gradient split optimization_barrier "
+    "sharding_constraint".split()
 )
 # At which values are compared with those of the model.
 _POINTS = 3
