@@ -56,25 +56,6 @@ def of_emission_taxes():
     return {"benchmarks/README.md": [f"| {line} |" for line in lines]}
 
 
-def of_speed():
-    """Sentences on time, by `benchmarks/iteration.py` and `benchmarks/long_runs.py`."""
-    steps = {row["name"]: row for row in measured("iteration")["rows"]}
-    step = steps["one step of design-and-play, hypergradient included"]
-    blocks = measured("long_runs")["ensemble"]["rows"]
-    least = min(row["share"] for row in blocks)
-    return {
-        "README.md": (
-            f"takes {step['milliseconds']:.2f} ms, {step['in_units']:.1f} times as long as the "
-            "operator and its vector-Jacobian product; with five paths, 256 seeds in one call of "
-            f"`ix.ensemble` take {least:.2f} times as long as 256 runs in turn"
-        ),
-        "benchmarks/README.md": "| {} in blocks of {} |".format(
-            ", ".join(f"{row['share']:.2f}" for row in blocks),
-            ", ".join(str(row["block"]) for row in blocks),
-        ),
-    }
-
-
 def of_networks():
     """Rows of the table of networks, by `benchmarks/network_design.py`."""
     lines = [
@@ -92,7 +73,7 @@ def test_the_page_is_of_the_rows():
     assert (ROOT / "BENCHMARKS.md").read_text() == maker.benchmarks(), "run `python docs/make.py`"
 
 
-@pytest.mark.parametrize("claims", [of_the_bank, of_emission_taxes])
+@pytest.mark.parametrize("claims", [of_the_bank, of_emission_taxes, of_networks])
 def test_what_the_text_says_was_measured(claims):
     for file, sentences in claims().items():
         text = " ".join((ROOT / file).read_text().split())
