@@ -39,6 +39,7 @@ def test_two_values_of_time():
     np.testing.assert_allclose(slope, [-0.5, 0.5, 0.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.slow  # an equilibrium with excess demand, and its design
 def test_trips_that_are_made_where_they_are_worth_it():
     """Two roads with costs 1 + v and 2 + v, and 6 - d for the d-th trip of 6.
 

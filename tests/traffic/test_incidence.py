@@ -45,6 +45,7 @@ def _compare(one, other, value):
     np.testing.assert_allclose(moved, one(value), rtol=1e-12)
 
 
+@pytest.mark.slow  # every mode compiles
 def test_both_forms_agree_in_every_mode(both):
     dense, sparse = both
     rng = np.random.default_rng(0)
