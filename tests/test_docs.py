@@ -42,6 +42,11 @@ def test_reference_is_up_to_date():
         assert (REFERENCE / name).read_text() == text, "run `python docs/make.py`"
 
 
+def test_the_page_of_benchmarks_is_of_their_rows():
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    assert text == _maker().benchmarks(), "run `python docs/make.py`"
+
+
 def test_every_example_of_the_reference_is_one_that_the_doctests_run():
     sources = "\n".join(
         re.sub(r"^ +", "", path.read_text(), flags=re.MULTILINE)

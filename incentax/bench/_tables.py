@@ -54,7 +54,7 @@ def words(rows: Rows) -> list[str]:
         solved, false = sum(map(is_solved, own)), sum(row["status"] == _FALSE for row in own)
         told.append(
             f"{method} solves {solved} of {len(own)}"
-            + (f" and calls {false} answers at other values a success." if false else ".")
+            + (f"; successes that it claims at other values: {false}." if false else ".")
         )
     for method in methods:
         own = [row for row in rows if row["method"] == method]
@@ -139,8 +139,8 @@ def _fastest(rows: Rows) -> Table:
         ours = ours[np.isfinite(ours)]
         lines.append((kind, told, f"{np.median(ours):.3g}" if ours.size else ""))
     title = (
-        "The first after compilation, by kind. And how many times its seconds `design` takes on "
-        "what it solved"
+        "The first after compilation, by kind. The last column is how many times the seconds of "
+        "the first `design` takes, on what it solved"
     )
     return Table(title, ("kind", "first", "design, median"), lines)
 
@@ -172,7 +172,10 @@ def _by_problem(rows: Rows, clock: str) -> Table:
         best = next((row["best"] for row in own if row and "best" in row), None)
         value = "" if best is None else f"{best:.8g}"
         lines.append((problem, value, *[_cell(row, clock) for row in own]))
-    title = f"{clock.capitalize()}. Or what became of it and how far above the best, relative"
+    title = (
+        f"{clock.capitalize()}. Of what was not solved what became of it, and how far above the "
+        "best value it is, relative"
+    )
     return Table(title, ("problem", "best", *methods), lines)
 
 

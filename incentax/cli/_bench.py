@@ -13,9 +13,9 @@ from ..problems import bank
 from ._show import console, progress, show
 
 # What seconds depend on.
+_ABOUT = ("versions", "python", "dtype", "device")
 # Columns and rows of a terminal's table.
 _WIDE, _LONG = 6, 20
-_ABOUT = ("versions", "python", "dtype", "device")
 
 
 def bench(
@@ -102,7 +102,11 @@ def _require_the_same(path: Path, settings: dict[str, Any]) -> None:
     """Rows of other limits, versions or devices are not gone on with."""
     if not path.is_file():
         return
-    then, now = ({**one, **one["environment"]} for one in (json.loads(path.read_text()), settings))
+    try:
+        kept = json.loads(path.read_text())
+        then, now = ({**one, **one["environment"]} for one in (kept, settings))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"`--resume` needs {path} as it was written: {error!r}") from error
     names = [name for name in now if name not in ("environment", "git")]
     wrong = [f"{name} {then.get(name)}, now {now[name]}" for name in names
              if then.get(name) != now[name]]  # fmt: skip

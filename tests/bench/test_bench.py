@@ -1,7 +1,10 @@
 """Methods side by side: how answers are judged, and what becomes of processes that fail."""
 
 import json
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -249,9 +252,31 @@ def test_a_run_is_gone_on_with_as_it_was_begun(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(["bench", "--read", str(tmp_path / "bench.json"), *out]) == 2
     assert "needs a folder without rows of a run" in capsys.readouterr().err
+    (tmp_path / "out" / "run.json").write_text("{broken")
+    assert main(["bench", "--seconds", "5", "--resume", *out]) == 2
+    assert "run.json as it was written" in capsys.readouterr().err
     for text in ("{broken", "{}", '{"method": "SLSQP", "status": "solved"}', "[]"):
         (tmp_path / "row.json").write_text(text)
         assert _runs._kept(tmp_path / "row.json") == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")
+@pytest.mark.slow  # processes
+def test_a_run_that_is_terminated_ends_its_child(tmp_path):
+    command = [sys.executable, "-m", "incentax", "bench", "--problems", "kink D1"]
+    command += ["--methods", "design-and-play", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
+        while not found:  # git, which is asked for versions, is a child too
+            time.sleep(0.1)
+            assert process.poll() is None
+            all_ = [Path("/proc") / number for number in children.read_text().split()]
+            found = [one for one in all_ if b"incentax.bench" in (one / "cmdline").read_bytes()]
+        process.terminate()
+        told = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 143
+    assert "ended; the rows so far lie in" in told
+    assert not found[0].exists()
 
 
 def test_lines_by_hand_are_counted():

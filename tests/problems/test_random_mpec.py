@@ -57,6 +57,8 @@ def test_seeds_and_wrong_arguments():
     assert abs(one - other).max() > 0.1
     with pytest.raises(ValueError, match="strategies"):
         ix.problems.random_mpec(2, 0)
+    with pytest.raises(ValueError, match="needs seed >= 0, got -1"):
+        ix.problems.random_mpec(2, 6, seed=-1)
     with pytest.raises(TypeError, match=r"whole number, got 1\.5"):
         ix.problems.random_mpec(2, 6, degenerate=1.5)
     with pytest.raises(ValueError, match=r"`random_mpec\(degenerate=...\)` .* to 6.* got 7"):
