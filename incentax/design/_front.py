@@ -9,16 +9,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import is_inside, require_count
+from .._compile import compiled
 from .._results import as_table, RESULTS
-from ._constraint import Constraint
+from .._tree import as_pytree_function
 from ._problem import DesignProblem
 from ._solution import DesignSolution
-from ._task import Task, task_at_door
-from .accurate import design_accurately
-from .constrained import design_along, design_constrained
+from ._task import task_at_door
+from .constrained import along_levels, SECOND
 from .scenarios import ScenarioProblem
-
-_NAME = "second objective"
 
 
 class Front(eqx.Module):
@@ -125,36 +123,37 @@ def pareto(
     if is_inside(problem, task.theta, task.x):
         raise ValueError("`pareto(problem)` needs known values, outside of `jit` and `vmap`")
 
-    def with_level(level: ArrayLike) -> DesignProblem:
-        bound = Constraint(objective, upper=jnp.asarray(level, task.x.dtype), name=_NAME)
-        own = problem.game, problem.objective, problem.incentive_set
-        return DesignProblem(*own, constraints=[*problem.constraints, bound])
-
-    second = with_level(0.0).constraints[-1].value
-    first_end = _solved(task)
+    second = as_pytree_function(objective)
+    along = along_levels(task, second)
+    first_end = along.end()
     if bounds is None:
         if points < 2:
             raise ValueError(f"`pareto(points=...)` needs at least 2, got {points}")
-        other = DesignProblem(
-            problem.game, second, problem.incentive_set, constraints=problem.constraints
+        second_end = along.other_end()
+        least, most = (
+            float(_values(problem, second, end.theta, end.x)[1]) for end in (second_end, first_end)
         )
-        second_end = _solved(task._replace(problem=other, theta=first_end.theta, x=first_end.x))
-        least, most = (float(second(end.theta, end.x)) for end in (second_end, first_end))
         levels = np.linspace(least, most, points)
-        within = levels[1:-1][::-1]
+        within = [along.at(level) for level in levels[1:-1][::-1]]
+        found = [second_end, *within[::-1], first_end]
     else:
-        second_end, levels = None, np.unique(np.asarray(bounds, float))
+        levels = np.unique(np.asarray(bounds, float))
         if not np.isfinite(levels).all() or not levels.size:
             raise ValueError(f"`pareto(bounds=...)` needs finite levels, got {bounds}")
-        within = levels[::-1]
-    near = task._replace(problem=with_level(levels[-1]), theta=first_end.theta, x=first_end.x)
-    found = list(design_along(near, map(with_level, within)))[::-1]
-    ends = [[second_end], [first_end]] if second_end is not None else [[], []]
-    return _as_front([*ends[0], *found, *ends[1]], levels, second, problem)
+        found = [along.at(level) for level in levels[::-1]][::-1]
+    front = _as_front(found, levels, second, problem)
+    if bounds is not None:
+        return front
+    # At the ends nothing is bought: at the least of the second objective more cannot be had.
+    slope = front.slope.at[0].set(jnp.nan).at[-1].set(0)
+    return eqx.tree_at(lambda f: f.slope, front, slope)
 
 
-def _solved(task: Task) -> DesignSolution:
-    return (design_constrained if task.problem.constraints else design_accurately)(task)
+@compiled
+def _values(
+    problem: DesignProblem, second: Callable[[PyTree, Array], Array], theta: PyTree, x: Array
+) -> Float[Array, " 2"]:
+    return jnp.stack([problem.objective(theta, x), second(theta, x)])
 
 
 def _as_front(
@@ -164,14 +163,8 @@ def _as_front(
     problem: DesignProblem,
 ) -> Front:
     dtype = solutions[0].x.dtype
-    values = [
-        (float(problem.objective(one.theta, one.x)), float(second(one.theta, one.x)))
-        for one in solutions
-    ]
-    objectives = np.asarray(values)
-    slope = [-float(one.multipliers.get(_NAME, np.nan)) for one in solutions]
-    if _NAME not in solutions[-1].multipliers:
-        slope[-1] = 0.0  # the least of the problem's own objective
+    objectives = np.asarray([_values(problem, second, one.theta, one.x) for one in solutions])
+    slope = [-float(one.multipliers.get(SECOND, 0.0)) for one in solutions]
     size = 1e-9 * (1 + np.abs(objectives))
     no_worse = (objectives[None] <= objectives[:, None] + size[:, None]).all(axis=-1)
     better = (objectives[None] < objectives[:, None] - size[:, None]).any(axis=-1)

@@ -73,6 +73,11 @@ def test_revenue_against_time_on_sioux_falls(tmp_path):
     alone = ix.DesignProblem(game, problem.objective, problem.incentive_set, constraints=[bound])
     again = ix.design(alone, instance.theta0)
     assert abs(again.objective - first[2]) < 1e-6 * first[2]
+    # Uneven levels, one below the least that there is.
+    uneven = [float(front.levels[0]) - 10, float(front.levels[1]), float(front.levels[2])]
+    bought = ix.pareto(problem, instance.theta0, unpaid, bounds=uneven)
+    assert bought.reached.tolist() == [False, True, True]
+    assert np.abs(np.asarray(bought.objectives)[1:, 0] / first[1:3] - 1).max() < 1e-8
     figure = plots.new_figure(4, 3)
     plots.draw_front(figure.subplots(), front, ("hours", "unpaid"))
     plots.save(figure, tmp_path / "front.png")

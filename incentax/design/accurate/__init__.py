@@ -13,4 +13,5 @@ from ._pieces import gradient_on as gradient_on
 from ._place import arrive as arrive, nearest as nearest, Place as Place
 from ._quadratic import least_quadratic as least_quadratic
 from ._search import updated_curvature as updated_curvature
+from ._smoothed import smoothing_of as smoothing_of
 from ._tangent import Equations as Equations

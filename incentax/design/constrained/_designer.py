@@ -1,6 +1,5 @@
 """A design within constraints: by an exact penalty, whose weight grows until all are kept."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from ..._checks import is_inside
 from ..._compile import compiled
@@ -31,13 +30,11 @@ from ..accurate import (
 )
 from ._multipliers import prices_by_gradients, shadow_prices
 from ._penalty import penalised, sides_of, with_violations
-from ._sequential import descend, Descent, Evaluate
+from ._sequential import descend, Descent, Evaluate, NONE
 from ._units import closeness, gradients_of, scales_at, units_from, WEIGHT
 
 # How what a violation costs grows, and how often.
 _GROWTH, _TIMES = 30.0, 5
-# Of a point between others: the relative decrease that counts as none.
-_NEARLY = 1e-10
 
 
 def design_constrained(task: Task) -> DesignSolution:
@@ -45,10 +42,10 @@ def design_constrained(task: Task) -> DesignSolution:
     if is_inside(task.problem, task.theta, task.x, task.key):
         return _in_one_program(task)
     task = task._replace(x=_with_values(task.problem, task.theta, task.x))
-    return _by_walks(task) if _walkable(task) else _by_steps(task)
+    return by_walks(task) if is_walkable(task) else _by_steps(task)
 
 
-def _walkable(task: Task) -> bool:
+def is_walkable(task: Task) -> bool:
     return is_judgeable(task.problem, task.theta, task.x, known_entropic(task.problem.game))
 
 
@@ -68,39 +65,7 @@ def _with_values(problem: DesignProblem, theta: PyTree, x: Array) -> Array:
     )
 
 
-def design_along(task: Task, problems: Iterable[DesignProblem]) -> Iterator[DesignSolution]:
-    """Designs of problems that differ in their numbers alone, each from the end of the last one."""
-    if _walkable(task):
-        for one in problems:
-            found = _by_walks(task._replace(problem=one), near=True)
-            yield found
-            task = task._replace(theta=found.theta, x=found.x)
-        return
-    incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
-    evaluate, descent, ends = _evaluation(task), None, []
-    for one in problems:
-        task = task._replace(problem=one)
-        evaluate.problem = one
-        if descent is None:
-            descent = _started(evaluate, np.asarray(ravel_pytree(task.theta)[0]), task.x, width)
-        else:
-            theta = np.clip(_going_on(ends), incentives.lower, incentives.upper)
-            at = evaluate(theta, descent.at.x)
-            kept = descent.hessian, descent.mu, descent.unit, descent.weight
-            descent = Descent(at, *kept, _NEARLY)
-        descent = _until_kept(evaluate, descent, incentives, task)
-        ends.append(descent.at.theta)
-        yield _after_steps(task, descent, incentives, width)
-
-
-def _going_on(ends: list[np.ndarray]) -> np.ndarray:
-    """Where the next of evenly spaced problems ends, if the last three lie on a parabola."""
-    if len(ends) == 1:
-        return ends[0]
-    return 2 * ends[-1] - ends[-2] if len(ends) == 2 else 3 * (ends[-1] - ends[-2]) + ends[-3]
-
-
-def _by_walks(task: Task, *, near: bool = False) -> DesignSolution:
+def by_walks(task: Task, *, near: bool = False) -> DesignSolution:
     """By the accurate designer of the penalised problem, kinks and proofs included; from a start
     `near` an optimum by steps on pieces alone."""
     problem, theta, x = task.problem, task.theta, task.x
@@ -140,7 +105,7 @@ def _by_walks(task: Task, *, near: bool = False) -> DesignSolution:
     return _concluded(task, (theta, x), found, kept, prices.mu)
 
 
-def _evaluation(task: Task) -> Evaluate:
+def evaluation_of(task: Task) -> Evaluate:
     sides = sides_of(task.problem, task.theta, task.x)
     return Evaluate(task.problem, sides, task.theta, known_entropic(task.problem.game))
 
@@ -148,12 +113,24 @@ def _evaluation(task: Task) -> Evaluate:
 def _by_steps(task: Task) -> DesignSolution:
     """By sequential quadratic steps in the incentive."""
     incentives, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
-    evaluate, found = _evaluation(task), []
+    best = best_of_starts(evaluation_of(task), incentives, width, task)
+    return after_steps(task, best, incentives, width)
+
+
+def best_of_starts(
+    evaluate: Evaluate,
+    incentives: LinearConstraints,
+    width: np.ndarray,
+    task: Task,
+    none: float = NONE,
+) -> Descent:
+    """The best of steps from every start, each until its decrease counts as `none`."""
+    found = []
     for start in _flat_starts(task):
-        descent = _started(evaluate, start, task.x, width)
-        found.append(_until_kept(evaluate, descent, incentives, task))
-    best = min(found, key=lambda d: (not d.at.solved, max(_violated(d, width), 1), d.penalty(d.at)))
-    return _after_steps(task, best, incentives, width)
+        descent = started(evaluate, start, task.x, width)
+        descent.none = none
+        found.append(until_kept(evaluate, descent, incentives, width, task.steps))
+    return min(found, key=lambda d: (not d.at.solved, max(_violated(d, width), 1), d.penalty(d.at)))
 
 
 def _violated(descent: Descent, width: np.ndarray) -> float:
@@ -163,39 +140,45 @@ def _violated(descent: Descent, width: np.ndarray) -> float:
     return float(np.max(at.limits.violation / close, initial=0.0))
 
 
-def _until_kept(
-    evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, task: Task
+def until_kept(
+    evaluate: Evaluate,
+    descent: Descent,
+    incentives: LinearConstraints,
+    width: np.ndarray,
+    most: int,
 ) -> Descent:
     """Steps to the end, with a weight that grows until the constraints are kept."""
-    _, width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
     for _ in range(_TIMES):
-        descent = descend(evaluate, descent, incentives, task.steps)
-        if _violated(descent, width) <= 1 or len(descent.rows) >= task.steps:
+        descent = descend(evaluate, descent, incentives, most)
+        if _violated(descent, width) <= 1 or len(descent.rows) >= most:
             break
         descent.weight, descent.ended = descent.weight * _GROWTH, False
     return descent
 
 
-def _started(evaluate: Evaluate, theta: np.ndarray, x: Array, width: np.ndarray) -> Descent:
+def started(evaluate: Evaluate, theta: np.ndarray, x: Array, width: np.ndarray) -> Descent:
     """A descent before its first step, with a curvature by which a step is a tenth of a unit."""
     at = evaluate(theta, x)
     units = np.asarray(units_from(at, width), float)
     sides = evaluate.sides
     unit = units[1:][[*sides.upper, *sides.lower]]
-    size = max(float(np.linalg.norm(at.gradient)), 1e-3 * units[0] / float(width.max()))
+    scale = max(float(units[0]), 1e-3 * float(at.parts[0]))
+    size = max(float(np.linalg.norm(at.gradient)), scale / float(width.max()))
     hessian = np.eye(len(theta)) * size / (0.1 * float(width.min()))
-    descent = Descent(at, hessian, np.zeros(len(unit)), unit, float(units[0]))
+    descent = Descent(at, hessian, np.zeros(len(unit)), unit, scale)
     descent.ended = not at.solved
     return descent
 
 
 def _flat_starts(task: Task) -> list[np.ndarray]:
-    spread = spread_starts(task.problem, task.theta, max(task.starts + 1, 2), task.key)
+    if task.starts == 1:
+        return [np.asarray(ravel_pytree(task.theta)[0])]
+    spread = spread_starts(task.problem, task.theta, task.starts + 1, task.key)
     flat = np.asarray(jax.vmap(lambda start: ravel_pytree(start)[0])(spread))
     return [flat[0], *flat[2:]]
 
 
-def _after_steps(
+def after_steps(
     task: Task, descent: Descent, incentives: LinearConstraints, width: np.ndarray
 ) -> DesignSolution:
     """The solution at the end of sequential quadratic steps."""
@@ -211,7 +194,7 @@ def _after_steps(
         theta=theta,
         x=at.x,
         objective=jnp.asarray(at.objective, dtype),
-        residual=_residual(problem, theta, at.x),
+        residual=jnp.asarray(jnp.nan, dtype),
         steps=jnp.int32(len(rows)),
         history=history_of(rows),
         stationarity=jnp.asarray(prices.stationarity, dtype),
@@ -273,13 +256,13 @@ def _prices_in_program(problem: DesignProblem, theta: PyTree, x: Array) -> Array
 
 
 @compiled
-def _residual(problem: DesignProblem, theta: PyTree, x: Array) -> Float[Array, ""]:
-    return natural_residual(problem.game, theta, x)
-
-
-@compiled
-def _objective(problem: DesignProblem, theta: PyTree, x: Array) -> Float[Array, ""]:
-    return problem.objective(theta, x)
+def _in_own_terms(
+    problem: DesignProblem, theta: PyTree, x: Array, mu: Array
+) -> tuple[Array, Array, Array, dict[str, Array]]:
+    """Objective, error of the equilibrium, largest violation, and multipliers by name."""
+    prices = named(problem.constraints, problem.constraint_shapes(theta, x), mu)
+    residual = natural_residual(problem.game, theta, x)
+    return problem.objective(theta, x), residual, problem.violation(theta, x), prices
 
 
 def _concluded(
@@ -291,7 +274,9 @@ def _concluded(
 ) -> DesignSolution:
     """The solution in the problem's own terms."""
     problem, (theta, x) = task.problem, at
-    shapes = problem.constraint_shapes(theta, x)
+    objective, residual, violation, prices = _in_own_terms(
+        problem, theta, x, jnp.asarray(mu, x.dtype)
+    )
     kept = jnp.asarray(kept)
     met = RESULTS.where(found.result == RESULTS.not_stationary, found.result, RESULTS.infeasible)
     return eqx.tree_at(
@@ -299,17 +284,14 @@ def _concluded(
         eqx.tree_at(
             lambda s: (s.multipliers, s.violation),
             found,
-            (
-                named(problem.constraints, shapes, jnp.asarray(mu, x.dtype)),
-                problem.violation(theta, x),
-            ),
+            (prices, violation),
             is_leaf=lambda leaf: leaf is None or isinstance(leaf, dict),
         ),
         (
             theta,
             x,
-            _objective(problem, theta, x),
-            _residual(problem, theta, x),
+            objective,
+            residual,
             ENDINGS.where(kept, found.ending, ENDINGS.infeasible),
             RESULTS.where(kept, found.result, met),
         ),

@@ -32,7 +32,7 @@ from ._penalty import Sides
 from ._units import Gradients, gradients_of
 
 # Of the equilibria, and of a change of the penalty relative to its parts.
-_TOL, _NONE = 1e-10, 1e-13
+_TOL, NONE = 1e-10, 1e-13
 # Lengths of a step, and how often its weight grows, at most.
 _LENGTHS, _DEARER = 12, 4
 
@@ -41,7 +41,8 @@ class At(NamedTuple):
     """The problem at an incentive, all but the equilibrium in numpy.
 
     As in [`Gradients`][]; `excess`: of every side of a constraint, negative where there is room;
-    `slopes`: its gradients; `solved`: whether the equilibrium `x` was reached.
+    `slopes`: its gradients; `whole`: those of the problem's objective and all constraints;
+    `solved`: whether the equilibrium `x` was reached.
     """
 
     theta: np.ndarray
@@ -54,6 +55,7 @@ class At(NamedTuple):
     degenerate: int
     excess: np.ndarray
     slopes: np.ndarray
+    whole: np.ndarray
     x: Array
     solved: bool
 
@@ -73,6 +75,15 @@ def _evaluated(
 
 
 _bent = compiled(updated_curvature)
+# Steps whose turns of the gradients are remembered.
+_REMEMBERED = 60
+
+
+@compiled
+def _bent_along(hessian: Array, moved: Array, turned: Array) -> Array:
+    return jax.lax.scan(
+        lambda h, one: (updated_curvature(h, *one), None), hessian, (moved, turned)
+    )[0]
 
 
 @dataclass
@@ -82,6 +93,7 @@ class Descent:
     - `at`: the point; `hessian`: of the Lagrangian, from its gradients; `mu`: a number a side.
     - `unit`, `weight`: what counts as one of a violation, and what that costs.
     - `none`: relative decrease that counts as none; `ended`: no more is to be had.
+    - `turns`: steps, and by what the gradients of objective and constraints turned on each.
     - `rows`: objective, norm of the Lagrangian's gradient, length of the step.
     """
 
@@ -90,8 +102,9 @@ class Descent:
     mu: np.ndarray
     unit: np.ndarray
     weight: float
-    none: float = _NONE
+    none: float = NONE
     ended: bool = False
+    turns: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     rows: list[tuple[float, float, float]] = field(default_factory=list)
 
     @property
@@ -109,10 +122,32 @@ class Descent:
 
 
 class Evaluate:
-    """The problem at flat incentives, from the equilibrium of the last one."""
+    """The problem at flat incentives, from the equilibrium of the last one.
+
+    `aim`: what is to be small, the objective (0) or the last row of the constraints (-1).
+    """
 
     def __init__(self, problem: DesignProblem, sides: Sides, like: PyTree, entropic: bool | None):
         self.problem, self.sides, self.like, self.entropic = problem, sides, like, entropic
+        self.aim = 0
+
+    def remembered(self, descent: Descent, mu: np.ndarray) -> np.ndarray:
+        """Curvature of the Lagrangian of such multipliers, from the steps of a descent."""
+        upper, lower = len(self.sides.upper), len(self.sides.lower)
+        weights = np.zeros(len(descent.at.whole))
+        weights[self.aim] = 1
+        np.add.at(weights[1:], list(self.sides.upper), mu[:upper])
+        np.add.at(weights[1:], list(self.sides.lower), -mu[upper : upper + lower])
+        moved = np.stack([step for step, _ in descent.turns])
+        turned = np.stack([weights @ turn for _, turn in descent.turns])
+        bend = np.sum(moved * turned, axis=1)
+        if not np.any(bend > 0):
+            return descent.hessian
+        last = np.flatnonzero(bend > 0)[-1]
+        first = np.eye(moved.shape[1]) * np.sum(turned[last] ** 2) / bend[last]
+        none = ((0, _REMEMBERED - len(moved)), (0, 0))
+        found = _bent_along(first, np.pad(moved, none), np.pad(turned, none))
+        return np.asarray(found, float)
 
     def incentive(self, theta: np.ndarray) -> PyTree:
         """In the structure of the problem's own."""
@@ -123,18 +158,21 @@ class Evaluate:
         gradients, x, solved = _evaluated(self.problem, self.like, flat, x, entropic=self.entropic)
         found = jax.tree.map(lambda leaf: np.asarray(leaf, float), gradients)
         upper, lower = (np.asarray(rows, int) for rows in (self.sides.upper, self.sides.lower))
-        at = found.limits
+        at, aim = found.limits, self.aim
+        whole = np.concatenate([found.gradient[None], found.rows])
+        own = [aim, *range(1, len(whole))]
         return At(
             theta=np.asarray(flat, float),
-            objective=float(found.objective),
-            gradient=found.gradient,
+            objective=float(at.value[-1] if aim else found.objective),
+            gradient=whole[aim],
             limits=at,
             rows=found.rows,
-            parts=found.parts,
-            noise=found.noise,
+            parts=found.parts[own],
+            noise=found.noise[own],
             degenerate=int(found.degenerate),
             excess=np.concatenate([(at.value - at.upper)[upper], (at.lower - at.value)[lower]]),
             slopes=np.concatenate([found.rows[upper], -found.rows[lower]]),
+            whole=whole,
             x=x,
             solved=bool(solved),
         )
@@ -186,13 +224,14 @@ def _step(evaluate: Evaluate, descent: Descent, incentives: LinearConstraints) -
         descent.mu, descent.ended = mu, True
         return
     moved = found.theta - at.theta
-    turned = (found.gradient + mu @ found.slopes) - (at.gradient + mu @ at.slopes)
-    if not descent.rows:  # the size of the first curvature that is met
-        bend = float(moved @ turned)
+    turn = (found.gradient + mu @ found.slopes) - (at.gradient + mu @ at.slopes)
+    if not descent.turns:  # the size of the first curvature that is met
+        bend = float(moved @ turn)
         if bend > 0:
-            descent.hessian = np.eye(len(moved)) * float(turned @ turned) / bend
-    descent.hessian = np.asarray(_bent(descent.hessian, moved, turned), float)
+            descent.hessian = np.eye(len(moved)) * float(turn @ turn) / bend
+    descent.hessian = np.asarray(_bent(descent.hessian, moved, turn), float)
     descent.at, descent.mu = found, mu
+    descent.turns = [*descent.turns, (moved, found.whole - at.whole)][-_REMEMBERED:]
     length = float(np.linalg.norm(moved))
     descent.rows.append((float(found.objective), float(np.linalg.norm(descent.lagrangian)), length))
 

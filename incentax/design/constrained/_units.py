@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
@@ -65,23 +66,25 @@ def gradients_of(problem: DesignProblem, theta: PyTree, x: Array) -> Gradients:
     return Gradients(value[0], slopes[0], limits, slopes[1:], parts, noise, jnp.max(degenerate))
 
 
-def units_from(found: Any, width: Any) -> Float[Array, " 1+rows"]:
+def units_from(found: Any, width: Any) -> Any:
     """By how much the objective and each constraint change over the width of the incentives; where
-    a gradient is nothing, what its parts would change by."""
-    slopes = jnp.concatenate([found.gradient[None], found.rows])
-    change = jnp.abs(slopes) @ width
-    fine = jnp.isfinite(change) & (change > 1e-9 * found.parts)
-    units = jnp.where(fine, change, found.parts)
-    return jnp.where(jnp.isfinite(units) & (units > 0), units, 1)
+    a gradient is nothing, what its parts would change by. In numpy, if that is what is given."""
+    xp: Any = np if isinstance(found.gradient, np.ndarray) else jnp
+    slopes = xp.concatenate([found.gradient[None], found.rows])
+    change = xp.abs(slopes) @ width
+    fine = xp.isfinite(change) & (change > 1e-9 * found.parts)
+    units = xp.where(fine, change, found.parts)
+    return xp.where(xp.isfinite(units) & (units > 0), units, 1)
 
 
-def closeness(found: Any, width: Any, dtype: jnp.dtype) -> Float[Array, " rows"]:
+def closeness(found: Any, width: Any, dtype: jnp.dtype) -> Any:
     """How far from a bound a constraint counts as on it: what rounding of the incentives makes, or
-    of the strategies."""
+    of the strategies. In numpy, if that is what is given."""
+    xp: Any = np if isinstance(found.rows, np.ndarray) else jnp
     eps = _ROUNDED * float(jnp.finfo(dtype).eps)
-    moved = jnp.minimum(jnp.abs(found.rows) @ width, found.parts[1:])
-    moved = jnp.where(jnp.isfinite(moved), moved, 0)
-    return max(1e-7, eps) * moved + eps * jnp.abs(found.limits.value) + found.noise[1:]
+    moved = xp.minimum(xp.abs(found.rows) @ width, found.parts[1:])
+    moved = xp.where(xp.isfinite(moved), moved, 0)
+    return max(1e-7, eps) * moved + eps * xp.abs(found.limits.value) + found.noise[1:]
 
 
 class Scales(NamedTuple):
