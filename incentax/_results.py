@@ -59,6 +59,11 @@ class RESULTS(eqx.Enumeration):
         "the objective's derivative with `ix.certify`. Where a strategy set moves with `theta`, "
         "the optimum may lie where it is about to be empty: keep `theta` off such incentives."
     )
+    unbounded = (
+        "The objective falls without end as the incentive grows: `.theta` is as far as the "
+        "designer went. Bound the incentive set, as by `ix.Box`, or let the objective say what a "
+        "large incentive costs."
+    )
     infeasible = (
         "No equilibrium that meets the constraints was found: `.violation` is what is left of them "
         "where it is least, at `.theta`. Loosen the bounds of those whose `.multipliers` are not "

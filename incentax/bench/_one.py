@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._files import write_json
+from .._results import b_stationarity
 from ..design import DesignProblem
 from ..diagnostics import certify
 from ..equilibrium import solve_equilibrium
@@ -71,7 +74,8 @@ def solve_one(
         row["seconds after compilation"] = float(np.median(clocks))
         write_json(path, {**row, "megabytes": _peak()})
     if certified and "objective" in row:
-        row["certificate"] = str(certify(entry.problem, _inside(entry.problem, answer)).verdict)
+        found = certify(entry.problem, _inside(entry.problem, answer))
+        row |= {"certificate": found.verdict, "B-stationary": b_stationarity(found.ending)}
         write_json(path, row)
 
 
@@ -137,6 +141,16 @@ def _peak() -> float | None:
 
 
 def main(arguments: list[str]) -> None:
-    """What a process of its own does: its only argument is the JSON of [`solve_one`][]'s."""
+    """What a process of its own does: its only argument is the JSON of [`solve_one`][]'s, and the
+    number of the process that asks."""
     asked = json.loads(arguments[0])
+    asking = asked.pop("asking")
+    threading.Thread(target=_end_with, args=(asking,), daemon=True).start()
     solve_one(**{**asked, "path": Path(asked["path"])})
+
+
+def _end_with(asking: int) -> None:
+    """Ends this process when the one that asked is gone, as after a kill."""
+    while os.getppid() == asking:
+        time.sleep(1)
+    os._exit(1)

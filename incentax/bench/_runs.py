@@ -130,7 +130,7 @@ def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[st
     """The row of one process, whatever became of it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "row.json"
-        asked = {**asked, "path": str(path), "began": time.time()}
+        asked = {**asked, "path": str(path), "began": time.time(), "asking": os.getpid()}
         with open(Path(folder) / "error", "w+", errors="replace") as error:
             process = subprocess.Popen(
                 [python, "-m", "incentax.bench", json.dumps(asked)],

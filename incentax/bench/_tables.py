@@ -102,6 +102,8 @@ def draw(rows: Rows) -> Any:
 def _by_method(rows: Rows) -> Table:
     columns = ("method", "solved", "claimed", "elsewhere", "refused", "failed", "from start",
                "compiled", "ratio", "MB", "lines")  # fmt: skip
+    examined = any("B-stationary" in row for row in rows)
+    columns = (*columns, *["B-stationary"] * examined)
     kinds = (_FALSE, "elsewhere", "refused")
     after = ratios(rows, CLOCKS[1])
     lines = []
@@ -114,12 +116,16 @@ def _by_method(rows: Rows) -> Table:
         reached = after[method][np.isfinite(after[method])]
         ratio = f"{np.exp(np.log(reached).mean()):.1f}" if reached.size else ""
         ends = _median([row.get("megabytes") for row in solved]), _lines(method)
-        lines.append((method, *map(str, (len(solved), *counts, failed)), *clocks, ratio, *ends))
+        proved = [row["B-stationary"] == "yes" for row in own if "B-stationary" in row]
+        proof = [f"{sum(proved)} of {len(proved)}" if proved else ""] if examined else []
+        counted = map(str, (len(solved), *counts, failed))
+        lines.append((method, *counted, *clocks, ratio, *ends, *proof))
     title = (
         "Methods. Claimed: called a success at another value than the best known; seconds and "
         "megabytes are medians over what each solved, the ratio to the fastest is a geometric "
         "mean, lines are those of its adapter"
     )
+    title += "; B-stationary: proved by `ix.certify`" * examined
     return Table(title, columns, lines)
 
 

@@ -118,9 +118,12 @@ def raise_unless_designed(
             RESULTS.not_stationary,
             RESULTS.no_derivative,
             RESULTS.never_moved,
+            RESULTS.unbounded,
             RESULTS.infeasible,
         ]
         ended = "ended" if any(solution.result == entry for entry in finished) else "broke off"
         message = f"{RESULTS[solution.result]} (the run {ended} after step {solution.steps})"
+        if solution.result == RESULTS.not_stationary and solution.x.dtype == jnp.float32:
+            message += " In float32 small gains are lost in rounding: set `jax_enable_x64`."
         raise DesignFailure(f"{message} {explain()}".strip(), solution)
     return solution

@@ -1,6 +1,7 @@
 """Methods side by side: how answers are judged, and what becomes of processes that fail."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -161,6 +162,8 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     (row,) = content["rows"]
     assert row["status"] == "solved"
     assert "equilibrium is exact" in row["certificate"]
+    assert row["B-stationary"] == "yes"
+    assert "| 1 of 1 |" in (tmp_path / "bench.md").read_text()
     assert content["environment"]["versions"]["jax"]
     assert "| kinks (1) | 1 |" in (tmp_path / "bench.md").read_text()
     assert (tmp_path / "bench.png").stat().st_size > 5000
@@ -262,7 +265,8 @@ def test_a_run_is_gone_on_with_as_it_was_begun(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc")
 @pytest.mark.slow  # processes
-def test_a_run_that_is_terminated_ends_its_child(tmp_path):
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_ends_its_child(tmp_path, by):
     command = [sys.executable, "-m", "incentax", "bench", "--problems", "kink D1"]
     command += ["--methods", "design-and-play", "--out", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
@@ -272,10 +276,15 @@ def test_a_run_that_is_terminated_ends_its_child(tmp_path):
             assert process.poll() is None
             all_ = [Path("/proc") / number for number in children.read_text().split()]
             found = [one for one in all_ if b"incentax.bench" in (one / "cmdline").read_bytes()]
-        process.terminate()
+        process.send_signal(by)
         told = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 143
-    assert "ended; the rows so far lie in" in told
+    if by == signal.SIGTERM:
+        assert process.returncode == 143
+        assert "ended; the rows so far lie in" in told
+    for _ in range(200):  # after a kill it looks every second
+        if not found[0].exists():
+            break
+        time.sleep(0.1)
     assert not found[0].exists()
 
 

@@ -6,6 +6,7 @@ import optax
 import pytest
 
 import incentax as ix
+from incentax.design._solution import raise_unless_designed
 from incentax.design.accurate._smoothed import evaluate_smoothed, start_point
 
 from ..cases import BANK, emission_tax_free
@@ -341,3 +342,20 @@ def test_an_objective_that_ignores_the_agents_is_told():
     scheme = ix.DesignAndPlay(optax.sgd(0.1), play_step=0.5)
     with pytest.warns(UserWarning, match="ignores x"):
         ix.design(problem, jnp.zeros(1), scheme, steps=2)
+
+
+@pytest.mark.parametrize("objective", [lambda x: -x.sum(), lambda x: -jnp.exp(x).sum()])
+def test_an_objective_without_a_least_value_is_told(objective):
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((1,)))
+    problem = ix.DesignProblem(game, lambda theta, x: objective(x), ix.NonNegative())
+    with pytest.raises(ix.DesignFailure, match="falls without end as the incentive grows"):
+        ix.design(problem, jnp.ones(1))
+
+
+def test_a_failure_in_single_precision_says_so():
+    problem = _quadratic()
+    found = ix.design(problem, jnp.ones(1), _scheme(), steps=1)
+    single = found.x.astype(jnp.float32)
+    failed = eqx.tree_at(lambda s: (s.x, s.result), found, (single, ix.RESULTS.not_stationary))
+    with pytest.raises(ix.DesignFailure, match="set `jax_enable_x64`"):
+        raise_unless_designed(failed, throw=True)

@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..._checks import is_inside, is_traced, unknown, warn
 from ..._compile import compiled
 from ..._linear import one_after_another
+from ..._results import ENDINGS, RESULTS
 from ...equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ...games import AtomicGame
 from .._looks import is_enough, is_looked_at, LOOK_EVERY, stepped
@@ -26,7 +27,7 @@ from ._first_best import first_best
 from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import Walk, walk
-from ._place import arrive
+from ._place import arrive, BOTTOMLESS
 from ._search import Search, search
 from ._smoothed import Smoothing, smoothing_of
 
@@ -43,16 +44,51 @@ def design_accurately(task: Task) -> DesignSolution:
     how = _How(task.steps, task.starts, smoothing, curved, not walkable, entropic)
     if walkable:
         searched = _search_from_starts(problem, theta, x, key, how)
-        solution = _walk_from_ends(problem, theta, x, searched, how)
+        solution = _gone_far(problem, theta, searched[0]) or _walk_from_ends(
+            problem, theta, x, searched, how
+        )
     if solution is None:
         solution = _best_of_starts(problem, theta, x, key, how)
         if known:  # a history as long as the steps that were taken
             taken = int(solution.steps)
             history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
             solution = eqx.tree_at(lambda s: s.history, solution, history)
+    flat = ravel_pytree(solution.theta)[0]
+    away = _is_far(problem, theta, flat, solution.objective)
+    away = away & (solution.ending == ENDINGS.not_stationary)
+    result = RESULTS.where(away, RESULTS.unbounded, solution.result)
+    solution = eqx.tree_at(lambda s: s.result, solution, result)
     if known and isinstance(problem.game, AtomicGame):
         _warn_of_better_replies(problem, solution)
     return solution
+
+
+def _is_far(problem: DesignProblem, start: PyTree, flat: Array, objective: Array) -> Array:
+    """Whether an incentive is where only an objective without a least value leads."""
+    incentives, kind = problem.incentive_set.constraints(start), jnp.finfo(flat.dtype)
+    free = jnp.isinf(incentives.lower) | jnp.isinf(incentives.upper)
+    size = jnp.max(jnp.abs(ravel_pytree(start)[0]), initial=1.0)
+    far = jnp.max(jnp.where(free, jnp.abs(flat), 0), initial=0.0) > size / float(kind.eps) ** 1.25
+    return far | (objective < BOTTOMLESS)
+
+
+def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolution | None:
+    """The best end of the searches as it stands, if it is so far away."""
+    best = int(np.argmin(np.asarray(ends.best_objective)))
+    end = jax.tree.map(lambda leaf: leaf[best], ends)
+    if not _is_far(problem, start, end.best_theta, end.best_objective):
+        return None
+    return DesignSolution(
+        theta=_unflat(end.best_theta, start),
+        x=end.best_x,
+        objective=end.best_objective,
+        residual=jnp.full_like(end.best_objective, jnp.nan),
+        steps=end.steps,
+        history=history_of(np.asarray(end.rows[: int(end.steps)])),
+        stationarity=jnp.linalg.norm(end.gradient),
+        ending=ENDINGS.not_stationary,
+        result=RESULTS.unbounded,
+    )
 
 
 def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) -> None:

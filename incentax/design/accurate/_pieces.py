@@ -17,7 +17,7 @@ from .._looks import is_enough, stepped
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
 from ._model import is_convex, quadratic_step_on
-from ._place import arrive, nearest, Place
+from ._place import arrive, BOTTOMLESS, nearest, Place
 from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
@@ -71,6 +71,8 @@ def walk(
         while may() and not last:
             if _is_behind(rows, most, known):
                 return Walk(place, descent, rows)
+            if place.objective < BOTTOMLESS:
+                return Walk(place, Descent("no", np.nan), rows)
             reached, last = _step(level, place, active, incentives)
             if reached is None:
                 break

@@ -12,6 +12,9 @@ from ..._compile import compiled
 from ._b_stationarity import linearise
 from ._lower_level import LowerLevel
 
+# An objective below this has no least value, whatever its unit.
+BOTTOMLESS = -1e30
+
 
 @dataclass
 class Place:

@@ -72,6 +72,8 @@ def least_quadratic(
     system = np.concatenate([sides.T, level[None, :]])
     aim = np.zeros(len(system))
     aim[-1] = 1
+    if not np.isfinite(system).all():  # numbers near the largest that there are
+        return np.zeros(len(gradient)), np.zeros(len(rows))
     try:
         found, _ = scipy.optimize.nnls(system, aim)
     except RuntimeError:  # its steps are used up
