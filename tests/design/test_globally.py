@@ -211,12 +211,23 @@ def test_a_proof_that_is_not_finished_is_a_bound_all_the_same():
     assert bound.value <= float(found.min()) + 1e-9
 
 
+def test_a_limit_of_time():
+    """After one start it is over: what was found, and that nothing more is known."""
+    found = ix.design_globally(drawn(3, 2), jnp.zeros(2), starts=200, seconds=1e-3)
+    assert sum(basin.starts for basin in found.basins) + found.failed == 1
+    assert found.nodes == 0
+    if not found.proved:
+        assert found.reason == "`seconds`, 0.001, were not enough"
+
+
 def test_wrong_arguments():
     problem = drawn(0, 1)
     with pytest.raises(ValueError, match=r"`design_globally\(starts=...\)` .* got 0"):
         ix.design_globally(problem, jnp.zeros(1), starts=0)
     with pytest.raises(ValueError, match=r"`design_globally\(tol=...\)` .* got -1"):
         ix.design_globally(problem, jnp.zeros(1), tol=-1.0)
+    with pytest.raises(ValueError, match=r"`design_globally\(seconds=...\)` .* got 0"):
+        ix.design_globally(problem, jnp.zeros(1), seconds=0)
     with pytest.raises(ValueError, match="outside of `jit` and `vmap`"):
         jax.jit(lambda theta: ix.design_globally(problem, theta).bound)(jnp.zeros(1))
 

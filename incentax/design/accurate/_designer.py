@@ -63,6 +63,7 @@ def design_accurately(task: Task) -> DesignSolution:
     return solution
 
 
+@compiled
 def _is_far(problem: DesignProblem, start: PyTree, flat: Array, objective: Array) -> Array:
     """Whether an incentive is where only an objective without a least value leads."""
     incentives, kind = problem.incentive_set.constraints(start), jnp.finfo(flat.dtype)

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -141,12 +142,14 @@ def bound_by_branching(
     *,
     margin: float,
     max_nodes: int,
+    until: float = np.inf,
 ) -> Bound:
     """The least value of the design's relaxations, where no pair is left open that matters.
 
     A node closes some pairs (a slack or its multiplier is 0) and leaves others open: its program is
     a bound on all equilibria with those closed so. Best first; ends within `margin` of the best
-    incentive known. `start`: a point `(theta, x)` and the objective there.
+    incentive known, after so many nodes, or when [`time.monotonic`][] says `until`. `start`: a
+    point `(theta, x)` and the objective there.
     """
     program = _Program(design)
     program.touch(start[0], (0.0, *(s * 10.0**k for k in range(0, 7, 2) for s in (-1, 1))))
@@ -172,7 +175,7 @@ def bound_by_branching(
 
     open_node({}, -np.inf)
     nodes = 0
-    while heap and nodes < max_nodes:
+    while heap and nodes < max_nodes and time.monotonic() < until:
         value, _, closed, point = heap[0]
         if value >= best - margin:
             break

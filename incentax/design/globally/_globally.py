@@ -1,5 +1,6 @@
 """The verb of global search."""
 
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -80,6 +81,7 @@ def design_globally(
     starts: int = 16,
     tol: ArrayLike = 1e-6,
     max_nodes: int = 2000,
+    seconds: ArrayLike | None = None,
     key: PRNGKeyArray | None = None,
 ) -> GlobalSolution:
     """The best design of all, where local optima mislead: for a few incentives.
@@ -100,6 +102,7 @@ def design_globally(
     - `tol`: the gap at which the proof is done, relative to the objective (where that is near zero,
       to a thousandth of what the starts began with).
     - `max_nodes`: when it ends without one; `.bound` is what is proved by then.
+    - `seconds`: after these no other start, and no other node, is begun. The first start is.
 
     **Raises** `ValueError` for a wrong argument, and within `jit` or `vmap`; [`DesignFailure`][]
     when no start ends at an optimum.
@@ -122,6 +125,8 @@ def design_globally(
     starts = require_count("design_globally", "starts", starts)
     max_nodes = require_count("design_globally", "max_nodes", max_nodes)
     tol = float(require_positive("design_globally", "tol", tol))
+    most = np.inf if seconds is None else require_positive("design_globally", "seconds", seconds)
+    until = time.monotonic() + float(most)
     task = task_at_door(
         problem, theta0, x0=x0, steps=None, starts=1, key=key, owner="design_globally"
     )
@@ -129,6 +134,8 @@ def design_globally(
     # A given start of the agents may lie outside of a set that moves.
     x0, ends = None if problem.game.moves else x0, []
     for k in range(1, starts + 1):
+        if ends and time.monotonic() > until:
+            break
         theta = jax.tree.map(lambda leaf, k=k: leaf[k], begun)
         ends.append(design(problem, theta, x0=x0, starts=1, throw=False))
     fine = [end for end in ends if end.result == RESULTS.successful]
@@ -142,8 +149,10 @@ def design_globally(
     try:
         if isinstance(problem, ScenarioProblem):
             raise NoBound("a bound is proved for one scenario")
-        best, bound, nodes = _proved(problem, best, tol * size, max_nodes)
-        reason = _APART if nodes < max_nodes else f"`max_nodes`, {max_nodes}, were not enough"
+        best, bound, nodes = _proved(problem, best, tol * size, max_nodes, until)
+        spent = f"`max_nodes`, {max_nodes}," if nodes >= max_nodes else ""
+        spent = f"`seconds`, {seconds}," if time.monotonic() > until else spent
+        reason = f"{spent} were not enough" if spent else _APART
     except NoBound as why:
         bound, nodes, reason = -np.inf, 0, str(why)
     if not any(_is_one(basin, best) for basin in basins):
@@ -189,7 +198,7 @@ def _is_one(basin: Basin, end: DesignSolution) -> bool:
 
 
 def _proved(
-    problem: DesignProblem, best: DesignSolution, margin: float, max_nodes: int
+    problem: DesignProblem, best: DesignSolution, margin: float, max_nodes: int, until: float
 ) -> tuple[DesignSolution, float, int]:
     """The better of the design and what branching meets, the bound, and the nodes."""
     if not isinstance(best.theta, jax.Array):
@@ -211,6 +220,7 @@ def _proved(
         (start, float(best.objective)),
         margin=margin,
         max_nodes=max_nodes,
+        until=until,
     )
     if bound.theta is not None:
         point = problem.incentive_set.project(jnp.asarray(bound.theta).reshape(theta.shape))
