@@ -87,7 +87,35 @@ def of_networks():
     return {"benchmarks/README.md": lines}
 
 
-@pytest.mark.parametrize("claims", [of_the_bank, of_emission_taxes, of_networks])
+def of_iterations():
+    """A step of design-and-play, by `benchmarks/iteration.py`."""
+    step = measured("iteration")["rows"][1]
+    return {
+        "README.md": f"takes {step['milliseconds']:.2f} ms, {step['in_units']:.1f} times as long"
+    }
+
+
+def of_long_runs():
+    """Chunks, memory and many seeds, by `benchmarks/long_runs.py`."""
+    found = measured("long_runs")
+    _, chunks, files = (row["to_one_scan"] for row in found["rows"])
+    shares = {row["block"]: row["share"] for row in found["ensemble"]["rows"]}
+    told = ", ".join(f"{share:.2f}" for share in shares.values())
+    memory = ", ".join(f"{row['peak_megabytes']:.0f}" for row in found["memory"])
+    return {
+        "README.md": f"in one call of `ix.ensemble` take {shares[64]:.2f} times as",
+        "benchmarks/README.md": [
+            f"| {chunks:.2f} (of medians of 24 runs each",
+            f"; {files:.2f} with a file after every chunk |",
+            f"| {told} in blocks of {', '.join(map(str, shares))} |",
+            f"| {memory} MB |",
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "claims", [of_the_bank, of_emission_taxes, of_networks, of_iterations, of_long_runs]
+)
 def test_what_the_text_says_was_measured(claims):
     for file, sentences in claims().items():
         text = " ".join((ROOT / file).read_text().split())

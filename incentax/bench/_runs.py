@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ class Limits(NamedTuple):
     megabytes: float = 4000.0
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))  # some have commas
+
+
 def problems_named(names: Sequence[str]) -> list[str]:
     """Names of designs in the bank: `quick`, `all`, a kind, a name, or how names begin."""
     found: list[str] = []
@@ -52,8 +56,8 @@ def problems_named(names: Sequence[str]) -> list[str]:
         else:
             raise ValueError(
                 f"`--problems` needs names of the bank, got {name!r}; there are the sets 'quick' "
-                f"and 'all', the kinds {', '.join(sorted(kinds))}, and the problems "
-                f"{', '.join(bank.designs)}"
+                f"and 'all', the kinds {_listed(sorted(kinds))}, and the problems "
+                f"{_listed(bank.designs)}"
             )
     return list(dict.fromkeys(found))
 
@@ -66,7 +70,7 @@ def methods_named(names: Sequence[str]) -> list[str]:
         if name not in ("all", "installed", *METHODS):
             raise ValueError(
                 f"`--methods` needs names of methods, got {name!r}; there are 'all', 'installed', "
-                f"{', '.join(METHODS)}"
+                f"{_listed(METHODS)}"
             )
         found += {"all": METHODS, "installed": installed}.get(name, [name])
     return list(dict.fromkeys(found))

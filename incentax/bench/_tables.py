@@ -95,7 +95,8 @@ def draw(rows: Rows) -> Any:
         axes.set_xlabel("times the least")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("share of problems solved")
-    figure.axes[1].legend(fontsize="small", loc="lower right")
+    if figure.axes[1].lines:
+        figure.axes[1].legend(fontsize="small", loc="lower right")
     return figure
 
 

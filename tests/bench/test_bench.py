@@ -66,7 +66,7 @@ def test_names_of_the_bank():
     ]
     with pytest.raises(ValueError, match=r"got 'Pigu'; there are the sets 'quick'.*Pigou toll"):
         bench.problems_named(["Pigu"])
-    with pytest.raises(ValueError, match="got 'IPOPT'; there are 'all', 'installed', design"):
+    with pytest.raises(ValueError, match="got 'IPOPT'; there are 'all', 'installed', 'design'"):
         bench.methods_named(["IPOPT"])
 
 

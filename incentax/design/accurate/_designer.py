@@ -16,6 +16,7 @@ from ..._linear import one_after_another
 from ..._results import ENDINGS, RESULTS
 from ...equilibrium import known_entropic, largest_regret, NASH, natural_residual
 from ...games import AtomicGame
+from ...sets import Reals
 from .._looks import is_enough, is_looked_at, LOOK_EVERY, stepped
 from .._problem import DesignProblem
 from .._scheme import SchemeInfo
@@ -37,10 +38,13 @@ def design_accurately(task: Task) -> DesignSolution:
     problem, theta, x, key = task.problem, task.theta, task.x, task.key
     entropic = known_entropic(problem.game)
     smoothing = smoothing_of(problem, theta, x, entropic)
-    curved = entropic is not True and unknowns(problem, theta, x) <= _CURVED
+    size = unknowns(problem, theta, x)
+    curved = entropic is not True and size <= _CURVED
     solution = None
     known = not is_inside(problem, theta, x, key)
-    walkable = known and is_judgeable(problem, theta, x, entropic)
+    # Where nothing can bind there are no pieces, and no kinks at which a proof is needed.
+    plain = isinstance(problem.game.strategies(theta), Reals) and size > _SMALL
+    walkable = known and not plain and is_judgeable(problem, theta, x, entropic)
     how = _How(task.steps, task.starts, smoothing, curved, not walkable, entropic)
     if walkable:
         searched = _search_from_starts(problem, theta, x, key, how)
@@ -106,8 +110,9 @@ def _warn_of_better_replies(problem: DesignProblem, solution: DesignSolution) ->
 _regret = compiled(lambda problem, theta, x: largest_regret(problem.game, theta, x))
 
 
-# Up to this many incentives, strategies and constraints second derivatives are affordable.
-_CURVED = 1200
+# Up to this many incentives, strategies and constraints second derivatives are affordable, and so
+# many cost nothing.
+_CURVED, _SMALL = 1200, 64
 
 
 class _How(eqx.Module):
