@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
+from incentax.design.constrained import _along
 
 
 def _squared(tax, x):
@@ -44,6 +45,27 @@ def test_levels_that_cannot_be_met_are_told():
     front = ix.pareto(problem, jnp.zeros(1), _unpaid, bounds=[-5.0, -3.0, -1.0])
     assert front.reached.tolist() == [False, True, True]
     assert jnp.max(jnp.abs(front.objectives[1] - jnp.array([1.0, -3.0]))) < 1e-6
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_steps_and_walks_lead_to_one_front(monkeypatch, capped):
+    """The designer of large problems on one small enough for both; a level that does not bind."""
+    game = ix.Game(lambda tax, x: x + x.sum() + tax - 8, ix.NonNegative((2,)))
+    output = ix.Constraint(lambda tax, x: x.sum(), lower=2.0, upper=4.6, name="output")
+    problem = ix.DesignProblem(
+        game,
+        lambda tax, x: 0.5 * (x**2).sum() - 5 * x.sum() + 0.3 * (tax**2).sum(),
+        ix.Box(-jnp.full(2, 3.0), 4.0),
+        constraints=[output] * capped,
+    )
+    bounds = [9.0, -2.0, -4.0]
+    walked = ix.pareto(problem, jnp.array([1.0, 0.0]), _unpaid, bounds=bounds)
+    monkeypatch.setattr(_along, "is_walkable", lambda task: False)
+    stepped = ix.pareto(problem, jnp.array([1.0, 0.0]), _unpaid, bounds=bounds)
+    assert stepped.reached.all()
+    np.testing.assert_allclose(stepped.objectives, walked.objectives, atol=1e-6)
+    np.testing.assert_allclose(stepped.slope, walked.slope, atol=1e-6)
+    assert stepped.slope[-1] == 0
 
 
 @pytest.mark.slow

@@ -133,6 +133,8 @@ class Evaluate:
 
     def remembered(self, descent: Descent, mu: np.ndarray) -> np.ndarray:
         """Curvature of the Lagrangian of such multipliers, from the steps of a descent."""
+        if not descent.turns:
+            return descent.hessian
         upper, lower = len(self.sides.upper), len(self.sides.lower)
         weights = np.zeros(len(descent.at.whole))
         weights[self.aim] = 1
