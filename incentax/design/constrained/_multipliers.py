@@ -135,7 +135,8 @@ def prices_by_gradients(
     mu = _by_row(found[: len(pushing)] / size, binding)
     parts = at.parts[0] + np.abs(mu) @ at.parts[1:]
     # Of a gradient that is nothing itself, what is left of it is nothing.
-    zero = left * np.linalg.norm(at.gradient * width) <= _NOTHING * parts
+    nothing = max(_NOTHING, 100 * float(jnp.finfo(level.x.dtype).eps))
+    zero = left * np.linalg.norm(at.gradient * width) <= nothing * parts
     slope, borne = at.gradient + mu @ at.rows, (found[len(pushing) :], parts)
     return _priced(level, theta, slope, mu + violated, borne, kinks=at.degenerate, zero=bool(zero))
 
