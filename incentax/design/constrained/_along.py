@@ -12,7 +12,7 @@ from .._constraint import Constraint
 from .._problem import DesignProblem
 from .._solution import DesignSolution
 from .._task import Task
-from ..accurate import design_accurately, incentives_of, LowerLevel, smoothing_of
+from ..accurate import design_accurately, incentives_of, LowerLevel, nearest, smoothing_of
 from ._designer import (
     after_steps,
     best_of_starts,
@@ -66,7 +66,8 @@ class _BySteps:
     def __init__(self, task: Task, second: Callable[[PyTree, Array], Array]):
         self.task, self.second = task, second
         self.free = task._replace(problem=_with_level(task, second, np.inf))
-        self.incentives, self.width = incentives_of(LowerLevel(task.problem, task.theta, task.x))
+        self.level = LowerLevel(task.problem, task.theta, task.x)
+        self.incentives, self.width = incentives_of(self.level)
         self.evaluate = evaluation_of(self.free)
         self.sides = sides_of(_with_level(task, second, 0.0), task.theta, task.x)
         self.descent: Descent | None = None
@@ -97,9 +98,7 @@ class _BySteps:
         before = self.descent
         task = self.task._replace(problem=_with_level(self.task, self.second, level))
         self.evaluate.problem, self.evaluate.sides = task.problem, self.sides
-        theta = np.clip(
-            _extrapolated(self.reached[-3:], level), self.incentives.lower, self.incentives.upper
-        )
+        theta = nearest(self.level, _extrapolated(self.reached[-3:], level))
         descent = started(self.evaluate, theta, before.at.x, self.width)
         descent.none, descent.turns = _BETWEEN, before.turns
         descent.weight = max(descent.weight, before.weight)
@@ -154,8 +153,9 @@ def _solved(task: Task) -> DesignSolution:
 def _extrapolated(reached: list[tuple[float, np.ndarray]], level: float) -> np.ndarray:
     """Where the design of this level is, if it is a polynomial of the level through the others."""
     levels = np.asarray([one for one, _ in reached])
-    apart = np.abs(levels[:, None] - levels[None, :]) + np.eye(len(levels))
-    if np.any(apart < 1e-9 * np.ptp([*levels, level])):
+    apart = np.abs(levels[:, None] - levels[None, :])
+    np.fill_diagonal(apart, np.inf)
+    if np.any(apart <= 1e-9 * np.ptp([*levels, level])):
         return reached[-1][1]
     weights = [
         np.prod([(level - other) / (own - other) for other in levels if other != own])
