@@ -74,7 +74,7 @@ def _is_far(problem: DesignProblem, start: PyTree, flat: Array, objective: Array
     free = jnp.isinf(incentives.lower) | jnp.isinf(incentives.upper)
     size = jnp.max(jnp.abs(ravel_pytree(start)[0]), initial=1.0)
     far = jnp.max(jnp.where(free, jnp.abs(flat), 0), initial=0.0) > size / float(kind.eps) ** 1.25
-    return far | (objective < BOTTOMLESS)
+    return jnp.any(free) & (far | (objective < BOTTOMLESS))
 
 
 def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolution | None:

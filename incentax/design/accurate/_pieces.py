@@ -63,6 +63,8 @@ def walk(
         stepped(reached.objective, lambda: level.unravel(jax.device_put(reached.theta)))
         return piece
 
+    free = not np.isfinite([incentives.lower, incentives.upper]).all()
+
     def may() -> bool:
         return len(rows) < most and not is_enough()
 
@@ -71,7 +73,7 @@ def walk(
         while may() and not last:
             if _is_behind(rows, most, known):
                 return Walk(place, descent, rows)
-            if place.objective < BOTTOMLESS:
+            if free and place.objective < BOTTOMLESS:
                 return Walk(place, Descent("no", np.nan), rows)
             reached, last = _step(level, place, active, incentives)
             if reached is None:
