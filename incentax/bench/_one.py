@@ -145,7 +145,8 @@ def main(arguments: list[str]) -> None:
     number of the process that asks."""
     asked = json.loads(arguments[0])
     asking = asked.pop("asking")
-    threading.Thread(target=_end_with, args=(asking,), daemon=True).start()
+    if os.name == "posix":  # elsewhere a launcher may stand between
+        threading.Thread(target=_end_with, args=(asking,), daemon=True).start()
     solve_one(**{**asked, "path": Path(asked["path"])})
 
 

@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 import incentax as ix
+from incentax.design.constrained import _designer
 from incentax.design.constrained._units import scales_at
 
 
@@ -452,3 +453,24 @@ def test_prices_in_a_program_have_the_right_signs():
     mu = jax.jit(designed)(jnp.zeros(1))
     assert abs(mu["cap"] - 8) < 1e-3
     assert abs(mu["floor"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("objective", "result"),
+    [
+        (lambda x: -x.sum(), ix.RESULTS.unbounded),
+        (lambda x: -(x**2).sum(), ix.RESULTS.not_stationary),  # its steps end on the way
+    ],
+)
+def test_steps_without_a_least_value_are_no_success(monkeypatch, objective, result):
+    monkeypatch.setattr(_designer, "is_walkable", lambda task: False)
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((1,)))
+    problem = ix.DesignProblem(
+        game,
+        lambda theta, x: objective(x),
+        ix.NonNegative(),
+        constraints=[ix.Constraint(lambda theta, x: x.sum(), lower=2.0, name="floor")],
+    )
+    found = ix.design(problem, jnp.ones(1), starts=1, throw=False)
+    assert found.result == result
+    assert found.ending == ix.ENDINGS.not_stationary

@@ -352,6 +352,21 @@ def test_an_objective_without_a_least_value_is_told(objective):
         ix.design(problem, jnp.ones(1))
 
 
+@pytest.mark.parametrize(
+    ("objective", "incentives", "best"),
+    [
+        (lambda x: 1e31 * ((x - 2.0) ** 2 - 3.0).sum(), ix.Box(0.0, 4.0), 2.0),
+        (lambda x: 1e31 * ((x - 2.0) ** 2 - 3.0).sum(), ix.NonNegative(), 2.0),
+        (lambda x: -(x**2).sum(), ix.Box(0.0, 1e16), 1e16),
+    ],
+)
+def test_a_very_low_objective_is_no_alarm(objective, incentives, best):
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((1,)))
+    problem = ix.DesignProblem(game, lambda theta, x: objective(x), incentives)
+    found = ix.design(problem, jnp.ones(1))
+    np.testing.assert_allclose(found.theta, best, rtol=1e-6)
+
+
 def test_a_failure_in_single_precision_says_so():
     problem = _quadratic()
     found = ix.design(problem, jnp.ones(1), _scheme(), steps=1)

@@ -68,6 +68,65 @@ def test_steps_and_walks_lead_to_one_front(monkeypatch, capped):
     assert stepped.slope[-1] == 0
 
 
+def _by_steps(monkeypatch, game, objective, incentives, second, **how):
+    monkeypatch.setattr(_along, "is_walkable", lambda task: False)
+    start = jnp.ones(3) / 3
+    return ix.pareto(ix.DesignProblem(game, objective, incentives), start, second, **how)
+
+
+_OBEYS = ix.Game(lambda theta, x: x - theta, ix.Reals((3,)))
+
+
+def test_points_lie_in_a_set_with_equalities(monkeypatch):
+    """In closed form: the first share is bought, the others give up one half each, down to zero."""
+    wanted = jnp.array([0.2, 0.3, 0.5])
+    front = _by_steps(
+        monkeypatch,
+        _OBEYS,
+        lambda theta, x: ((theta - wanted) ** 2).sum(),
+        ix.Simplex(3),
+        lambda theta, x: -x[0],
+        bounds=[-0.3, -0.5, -0.9, -0.99],
+    )
+    right = [[0.99, 0, 0.01], [0.9, 0, 0.1], [0.5, 0.15, 0.35], [0.3, 0.25, 0.45]]
+    np.testing.assert_allclose(front.theta, right, atol=1e-6)
+    assert front.reached.all()
+
+
+def test_ends_of_a_set_with_equalities_are_reached(monkeypatch):
+    front = _by_steps(
+        monkeypatch,
+        _OBEYS,
+        lambda theta, x: ((x - 1.0) ** 2).sum() + x[1],
+        ix.Simplex(3),
+        lambda theta, x: ((x - jnp.array([2.0, 1.0, 0.0])) ** 2).sum(),
+        points=3,
+    )
+    assert front.reached.all()
+
+
+def test_ends_on_one_level_are_one_point(monkeypatch):
+    front = _by_steps(
+        monkeypatch,
+        _OBEYS,
+        lambda theta, x: x[0] - x[1],
+        ix.Simplex(3),
+        lambda theta, x: x[0],
+        points=4,
+    )
+    np.testing.assert_allclose(front.theta, [[0, 1, 0]] * 4, atol=1e-9)
+
+
+def test_a_second_objective_without_a_derivative_at_the_start(monkeypatch):
+    monkeypatch.setattr(_along, "is_walkable", lambda task: False)
+    problem = ix.DesignProblem(_OBEYS, lambda theta, x: ((x - 1.0) ** 2).sum(), ix.Reals())
+    front = ix.pareto(
+        problem, jnp.zeros(3), lambda theta, x: jnp.linalg.norm(theta), bounds=[0.5, 1.0], starts=1
+    )
+    np.testing.assert_allclose(jnp.linalg.norm(front.theta, axis=1), [0.5, 1.0], atol=1e-6)
+    assert front.reached.all()
+
+
 @pytest.mark.slow
 def test_revenue_against_time_on_sioux_falls(tmp_path):
     """By sequential quadratic steps; each point stands alone too."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from ..._checks import is_inside, is_traced, unknown, warn
 from ..._compile import compiled
@@ -28,7 +28,7 @@ from ._first_best import first_best
 from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import Walk, walk
-from ._place import arrive, BOTTOMLESS
+from ._place import arrive, falls_on, is_bottomless
 from ._search import Search, search
 from ._smoothed import Smoothing, smoothing_of
 
@@ -58,7 +58,7 @@ def design_accurately(task: Task) -> DesignSolution:
             history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
             solution = eqx.tree_at(lambda s: s.history, solution, history)
     flat = ravel_pytree(solution.theta)[0]
-    away = _is_far(problem, theta, flat, solution.objective)
+    away = is_far(problem, theta, flat, solution.objective, jnp.inf)
     away = away & (solution.ending == ENDINGS.not_stationary)
     result = RESULTS.where(away, RESULTS.unbounded, solution.result)
     solution = eqx.tree_at(lambda s: s.result, solution, result)
@@ -68,20 +68,25 @@ def design_accurately(task: Task) -> DesignSolution:
 
 
 @compiled
-def _is_far(problem: DesignProblem, start: PyTree, flat: Array, objective: Array) -> Array:
-    """Whether an incentive is where only an objective without a least value leads."""
+def is_far(
+    problem: DesignProblem, start: PyTree, flat: Array, objective: Array, slope: ArrayLike
+) -> Array:
+    """Whether an incentive is where only an objective without a least value leads; `slope`: of the
+    objective there."""
     incentives, kind = problem.incentive_set.constraints(start), jnp.finfo(flat.dtype)
     free = jnp.isinf(incentives.lower) | jnp.isinf(incentives.upper)
     size = jnp.max(jnp.abs(ravel_pytree(start)[0]), initial=1.0)
     far = jnp.max(jnp.where(free, jnp.abs(flat), 0), initial=0.0) > size / float(kind.eps) ** 1.25
-    return jnp.any(free) & (far | (objective < BOTTOMLESS))
+    far = far & falls_on(objective, slope, flat)
+    return jnp.any(free) & (far | is_bottomless(objective, slope, flat))
 
 
 def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolution | None:
     """The best end of the searches as it stands, if it is so far away."""
     best = int(np.argmin(np.asarray(ends.best_objective)))
     end = jax.tree.map(lambda leaf: leaf[best], ends)
-    if not _is_far(problem, start, end.best_theta, end.best_objective):
+    slope = jnp.linalg.norm(end.gradient)
+    if not is_far(problem, start, end.best_theta, end.best_objective, slope):
         return None
     return DesignSolution(
         theta=_unflat(end.best_theta, start),
@@ -90,7 +95,7 @@ def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolu
         residual=jnp.full_like(end.best_objective, jnp.nan),
         steps=end.steps,
         history=history_of(np.asarray(end.rows[: int(end.steps)])),
-        stationarity=jnp.linalg.norm(end.gradient),
+        stationarity=slope,
         ending=ENDINGS.not_stationary,
         result=RESULTS.unbounded,
     )

@@ -17,7 +17,7 @@ from .._looks import is_enough, stepped
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
 from ._model import is_convex, quadratic_step_on
-from ._place import arrive, BOTTOMLESS, nearest, Place
+from ._place import arrive, is_bottomless, nearest, Place
 from ._tangent import Equations
 
 # Pieces that are walked to, and lengths of a step on one, at most.
@@ -73,7 +73,7 @@ def walk(
         while may() and not last:
             if _is_behind(rows, most, known):
                 return Walk(place, descent, rows)
-            if free and place.objective < BOTTOMLESS:
+            if free and rows and is_bottomless(place.objective, rows[-1][1], place.theta):
                 return Walk(place, Descent("no", np.nan), rows)
             reached, last = _step(level, place, active, incentives)
             if reached is None:

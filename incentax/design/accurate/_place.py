@@ -12,8 +12,18 @@ from ..._compile import compiled
 from ._b_stationarity import linearise
 from ._lower_level import LowerLevel
 
-# An objective below this has no least value, whatever its unit.
-BOTTOMLESS = -1e30
+# An objective below this that still falls has no least value, whatever its unit.
+_BOTTOMLESS = -1e30
+
+
+def falls_on(objective: Any, slope: Any, theta: Any) -> Any:
+    """Whether going further by a share of the way so far would change the objective by a share."""
+    return slope * abs(theta).max(initial=0.0) > 1e-6 * abs(objective)
+
+
+def is_bottomless(objective: Any, slope: Any, theta: Any) -> Any:
+    """Whether an objective is as low as none with a least value, and falls on."""
+    return (objective < _BOTTOMLESS) & falls_on(objective, slope, theta)
 
 
 @dataclass

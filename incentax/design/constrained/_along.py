@@ -100,6 +100,8 @@ class _BySteps:
         self.evaluate.problem, self.evaluate.sides = task.problem, self.sides
         theta = nearest(self.level, _extrapolated(self.reached[-3:], level))
         descent = started(self.evaluate, theta, before.at.x, self.width)
+        if not descent.at.solved:
+            descent = started(self.evaluate, before.at.theta, before.at.x, self.width)
         descent.none, descent.turns = _BETWEEN, before.turns
         descent.weight = max(descent.weight, before.weight)
         known = len(before.mu) == len(descent.mu)
@@ -123,9 +125,14 @@ class _BySteps:
     def _best(self, problem: DesignProblem, task: Task) -> Descent:
         """Of the evaluation's aim, which is the objective of this problem."""
         entropic = known_entropic(problem.game)
-        if not problem.constraints and smoothing_of(problem, task.theta, task.x, entropic):
-            found = design_accurately(task._replace(problem=problem))
-            task = task._replace(theta=found.theta, x=found.x, starts=1)
+        if problem.constraints or not smoothing_of(problem, task.theta, task.x, entropic):
+            best = self._stepped(task)
+            if best.at.solved:  # at the start the other function may have no derivative
+                return best
+        found = _solved(task._replace(problem=problem))
+        return self._stepped(task._replace(theta=found.theta, x=found.x, starts=1))
+
+    def _stepped(self, task: Task) -> Descent:
         task = task._replace(problem=self.free.problem)
         return best_of_starts(self.evaluate, self.incentives, self.width, task, _AT_ENDS)
 

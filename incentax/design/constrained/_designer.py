@@ -24,6 +24,7 @@ from ..accurate import (
     design_near,
     history_of,
     incentives_of,
+    is_far,
     is_judgeable,
     LowerLevel,
     unit_of,
@@ -46,6 +47,7 @@ def design_constrained(task: Task) -> DesignSolution:
 
 
 def is_walkable(task: Task) -> bool:
+    """Whether the accurate designer's steps on pieces, and its proofs, are affordable."""
     return is_judgeable(task.problem, task.theta, task.x, known_entropic(task.problem.game))
 
 
@@ -106,6 +108,7 @@ def by_walks(task: Task, *, near: bool = False) -> DesignSolution:
 
 
 def evaluation_of(task: Task) -> Evaluate:
+    """What sequential quadratic steps ask for, of a task's problem."""
     sides = sides_of(task.problem, task.theta, task.x)
     return Evaluate(task.problem, sides, task.theta, known_entropic(task.problem.game))
 
@@ -183,13 +186,20 @@ def after_steps(
 ) -> DesignSolution:
     """The solution at the end of sequential quadratic steps."""
     problem, at, dtype = task.problem, descent.at, task.x.dtype
-    level, kept = LowerLevel(problem, task.theta, task.x), _violated(descent, width) <= 1
-    prices = prices_by_gradients(level, at, incentives, width, of_violation=not kept)
-    theta = level.unravel(jnp.asarray(at.theta, dtype))
+    theta = ravel_pytree(task.theta)[1](jnp.asarray(at.theta, dtype))
+    kept = _violated(descent, width) <= 1
+    # Beside strategies that have grown with the incentive its own size is that of today.
+    level = LowerLevel(problem, theta, task.x)
+    _, size = incentives_of(level)
+    prices = prices_by_gradients(level, at, incentives, size, of_violation=not kept)
     rows = np.reshape(np.asarray(descent.rows, float), (-1, 3)).astype(dtype)
     # At a kink of the agents a gradient proves nothing.
     at_rest = ENDINGS.undecided if prices.kinks else prices.at_rest
     result = RESULTS.successful if prices.zero else RESULTS.not_stationary
+    ending = at_rest if prices.zero else ENDINGS.not_stationary
+    slope = float(np.linalg.norm(descent.lagrangian))
+    if is_far(problem, task.theta, jnp.asarray(at.theta, dtype), at.objective, slope):
+        ending, result = ENDINGS.not_stationary, RESULTS.unbounded
     found = DesignSolution(
         theta=theta,
         x=at.x,
@@ -198,7 +208,7 @@ def after_steps(
         steps=jnp.int32(len(rows)),
         history=history_of(rows),
         stationarity=jnp.asarray(prices.stationarity, dtype),
-        ending=at_rest if prices.zero else ENDINGS.not_stationary,
+        ending=ending,
         result=result if at.solved else RESULTS.nonfinite_start,
     )
     return _concluded(task, (theta, at.x), found, kept, prices.mu)

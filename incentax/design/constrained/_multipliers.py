@@ -130,13 +130,13 @@ def prices_by_gradients(
     walls = _incentive_walls(width, theta, incentives)
     equal: Any = incentives.equality.dense(np.dtype(float)) * width
     tangent = Equations(equal, 1e-16).basis() if len(equal) else np.eye(len(theta))
-    columns = np.concatenate([pushing, walls]) @ tangent
-    found, left = _nonnegative(columns, at.gradient * width @ tangent)
+    columns, slope = np.concatenate([pushing, walls]) @ tangent, at.gradient * width @ tangent
+    found, left = _nonnegative(columns, slope)
     mu = _by_row(found[: len(pushing)] / size, binding)
     parts = at.parts[0] + np.abs(mu) @ at.parts[1:]
     # Of a gradient that is nothing itself, what is left of it is nothing.
     nothing = max(_NOTHING, 100 * float(jnp.finfo(level.x.dtype).eps))
-    zero = left * np.linalg.norm(at.gradient * width) <= nothing * parts
+    zero = left * np.linalg.norm(slope) <= nothing * parts
     slope, borne = at.gradient + mu @ at.rows, (found[len(pushing) :], parts)
     return _priced(level, theta, slope, mu + violated, borne, kinks=at.degenerate, zero=bool(zero))
 

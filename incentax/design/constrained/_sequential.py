@@ -27,7 +27,7 @@ from ...equilibrium import find_equilibrium
 from ...sets import LinearConstraints
 from .._looks import is_enough, stepped
 from .._problem import DesignProblem
-from ..accurate import least_quadratic, updated_curvature
+from ..accurate import is_bottomless, least_quadratic, updated_curvature
 from ._penalty import Sides
 from ._units import Gradients, gradients_of
 
@@ -184,10 +184,13 @@ def descend(
     evaluate: Evaluate, descent: Descent, incentives: LinearConstraints, most: int
 ) -> Descent:
     """At most so many steps."""
+    free = not np.isfinite([incentives.lower, incentives.upper]).all()
     while not descent.ended and len(descent.rows) < most and not is_enough():
         before = len(descent.rows)
         _step(evaluate, descent, incentives)
         at, taken = descent.at, len(descent.rows) - before
+        slope = float(np.linalg.norm(descent.lagrangian))
+        descent.ended |= bool(free and is_bottomless(at.objective, slope, at.theta))
         stepped(at.objective, lambda at=at: evaluate.incentive(at.theta), taken)
     return descent
 

@@ -20,13 +20,15 @@ _COMPLEMENTARY = 1e-8
 class Bound(NamedTuple):
     """What was proved: no equilibrium is better than `value`; `nodes`: programs that were branched.
 
-    `theta`: the best incentive met on the way, by its objective at the equilibrium.
+    `theta`: the best incentive met on the way, by its objective at the equilibrium; `finished`:
+    whether nothing is left to branch on.
     """
 
     value: float
     nodes: int
     theta: np.ndarray | None
     objective: float
+    finished: bool
 
 
 class _Program:
@@ -193,4 +195,4 @@ def bound_by_branching(
         for tight in (True, False):
             open_node({**closed, pair: tight}, value)
     left = heap[0][0] if heap else np.inf
-    return Bound(min(proved, left, best), nodes, theta, best)
+    return Bound(min(proved, left, best), nodes, theta, best, left >= best - margin)

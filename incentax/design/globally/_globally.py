@@ -16,7 +16,7 @@ from .._problem import DesignProblem
 from .._solution import DesignSolution
 from .._task import spread_starts, task_at_door
 from ..scenarios import ScenarioProblem
-from ._branch import bound_by_branching
+from ._branch import Bound, bound_by_branching
 from ._structure import NoBound, quadratic_design
 
 # Relative distance of objectives, and of incentives, within which two ends are one.
@@ -149,10 +149,10 @@ def design_globally(
     try:
         if isinstance(problem, ScenarioProblem):
             raise NoBound("a bound is proved for one scenario")
-        best, bound, nodes = _proved(problem, best, tol * size, max_nodes, until)
-        spent = f"`max_nodes`, {max_nodes}," if nodes >= max_nodes else ""
-        spent = f"`seconds`, {seconds}," if time.monotonic() > until else spent
-        reason = f"{spent} were not enough" if spent else _APART
+        best, found = _proved(problem, best, tol * size, max_nodes, until)
+        bound, nodes = found.value, found.nodes
+        spent = f"`max_nodes`, {max_nodes}" if nodes >= max_nodes else f"`seconds`, {seconds}"
+        reason = _APART if found.finished else f"{spent}, were not enough"
     except NoBound as why:
         bound, nodes, reason = -np.inf, 0, str(why)
     if not any(_is_one(basin, best) for basin in basins):
@@ -199,8 +199,8 @@ def _is_one(basin: Basin, end: DesignSolution) -> bool:
 
 def _proved(
     problem: DesignProblem, best: DesignSolution, margin: float, max_nodes: int, until: float
-) -> tuple[DesignSolution, float, int]:
-    """The better of the design and what branching meets, the bound, and the nodes."""
+) -> tuple[DesignSolution, Bound]:
+    """The better of the design and what branching meets, and the bound."""
     if not isinstance(best.theta, jax.Array):
         raise NoBound("a bound is proved for incentives that are one array")
     theta, x = best.theta.astype(float), best.x.astype(float)
@@ -227,4 +227,4 @@ def _proved(
         again = design(problem, point.astype(theta.dtype), x0=best.x, starts=1, throw=False)
         if again.result == RESULTS.successful and again.objective < best.objective:
             best = again
-    return best, bound.value, bound.nodes
+    return best, bound
