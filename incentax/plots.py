@@ -25,9 +25,9 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path | str) -> None:
     """Writes the figure as PNG, whole or not at all."""
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
+    write_whole(Path(path), lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
 
 
 def draw_tolls(

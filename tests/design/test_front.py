@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import incentax as ix
+from incentax import plots
 from incentax.design.constrained import _along
 
 
@@ -23,7 +24,7 @@ def _problem(**more):
     return ix.DesignProblem(game, _squared, ix.Box(0.0, jnp.full(1, 4.0)), **more)
 
 
-def test_a_front_has_its_closed_form_and_its_slope():
+def test_a_front_has_its_closed_form_and_its_slope(tmp_path):
     front = ix.pareto(_problem(), jnp.zeros(1), _unpaid, points=5)
     revenue = jnp.linspace(4.0, 0.0, 5)
     tax = 2 - jnp.sqrt(4 - revenue)
@@ -36,6 +37,10 @@ def test_a_front_has_its_closed_form_and_its_slope():
     assert front.slope[-1] == 0
     assert jnp.isnan(front.slope[0])
     assert "5 of 5" in str(front)
+    figure = plots.new_figure(4, 3)
+    plots.draw_front(figure.subplots(), front, ("cost", "unpaid"))
+    plots.save(figure, str(tmp_path / "front.png"))  # words do for a path
+    assert (tmp_path / "front.png").stat().st_size > 5000
 
 
 @pytest.mark.slow
@@ -130,8 +135,6 @@ def test_a_second_objective_without_a_derivative_at_the_start(monkeypatch):
 @pytest.mark.slow
 def test_revenue_against_time_on_sioux_falls(tmp_path):
     """By sequential quadratic steps; each point stands alone too."""
-    from incentax import plots  # noqa: PLC0415
-
     instance = ix.problems.second_best_tolls(eta=1.0, paths=3)
     game, problem = instance.problem.game, instance.problem
     links = game.tolled_links
