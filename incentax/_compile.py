@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr
 
 from ._checks import is_inside, is_poisoning, is_raising, is_traced
 
@@ -29,7 +30,7 @@ _SMALL = 4096
 _ARRAY = object()
 _COMPILING = ContextVar("compiling", default=False)
 _PREPARING = ContextVar("preparing", default=False)
-_TRACING = ContextVar("tracing", default=False)
+_TRACING: ContextVar[Callable | None] = ContextVar("tracing", default=None)
 
 
 def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[..., T]:
@@ -43,12 +44,13 @@ def compiled(function: Callable[..., T], *, lasting: bool = False) -> Callable[.
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> T:
         key, arrays = _taken_apart((args, kwargs))
+        tracing = _TRACING.get()
+        if tracing is not None:
+            return tracing(_function(function, key, ()), arrays)
         if is_inside(arrays):
             return _part(function, key, ())(arrays)
         size = sum(np.size(array) for array in arrays if array is not None)
         program = _program(function, key, () if lasting else _options(size <= _SMALL))
-        if _TRACING.get():
-            return program.eval_shape(arrays)
         if lasting and _PREPARING.get():
             program.lower(arrays).compile()
             shapes = program.eval_shape(arrays)
@@ -65,8 +67,17 @@ def is_preparing() -> bool:
 
 
 def shape_of(verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """What a compiled function would return, as shapes and dtypes: traced, and not compiled."""
-    token = _TRACING.set(True)
+    """What a compiled function would return, as shapes and dtypes: traced once, not compiled."""
+    return _only_traced(lambda program, arrays: program.eval_shape(arrays), verb, *args, **kwargs)
+
+
+def jaxpr_of(verb: Callable, *args: Any, **kwargs: Any) -> Jaxpr:
+    """The program of a compiled function, traced once; its arguments' arrays in order."""
+    return _only_traced(lambda program, arrays: program.trace(arrays), verb, *args, **kwargs).jaxpr
+
+
+def _only_traced(how: Callable, verb: Callable, *args: Any, **kwargs: Any) -> Any:
+    token = _TRACING.set(how)
     try:
         return verb(*args, **kwargs)
     finally:
@@ -108,11 +119,12 @@ def _new_program(function: Callable, key: _Key, options: tuple) -> Any:
         pairs = zip(arrays, key.others, strict=True)
         leaves = [array if other is _ARRAY else other for array, other in pairs]
         args, kwargs = jax.tree.unflatten(key.structure, leaves)
-        token = _COMPILING.set(True)
+        compiling, tracing = _COMPILING.set(True), _TRACING.set(None)
         try:
             return function(*args, **kwargs)
         finally:
-            _COMPILING.reset(token)
+            _COMPILING.reset(compiling)
+            _TRACING.reset(tracing)
 
     run.__name__ = run.__qualname__ = getattr(function, "__name__", "run")
     return jax.jit(run, compiler_options=dict(options))

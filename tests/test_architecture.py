@@ -18,6 +18,7 @@ FLOORS = {
     "_checks": 0,
     "_compile": 0,
     "_tree": 0,
+    "_gather": 0,
     "_linear": 0,
     "_files": 0,
     "sets": 1,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .._checks import as_float, require, require_one_of, require_positive, warn
-from .._compile import compiled, traced_once
+from .._compile import compiled, jaxpr_of, shape_of, traced_once
 from .._tree import as_pytree_function
 from ..equilibrium import inside, strategy_at_door, target_at_door
 from ..games import AbstractGame, AtomicGame
@@ -172,10 +172,10 @@ class DesignProblem(eqx.Module):
         x = strategy_at_door(owner, names[1], self.game, theta, x)
         if self.target is not None:
             target_at_door("Nearest", self.target, x)
-        jax.eval_shape(self.objective, theta, x)  # refuses an objective that is no number
+        shape_of(_objective, self, theta, x)  # refuses an objective that is no number
         if self.constraints:
             check_constraints(owner, self.constraints, theta, x)
-        jaxpr = jax.make_jaxpr(self._objective)(theta, x).jaxpr if owner == "design" else None
+        jaxpr = jaxpr_of(_given_objective, self, theta, x) if owner == "design" else None
         if jaxpr and not depends_on(jaxpr, jaxpr.invars[-1:]) and not self.constraints:
             warn(
                 "`objective(theta, x)` ignores x: what agents do plays no part in this design. "
@@ -185,6 +185,8 @@ class DesignProblem(eqx.Module):
 
 
 _limits = compiled(limits_of)
+_objective = compiled(lambda problem, theta, x: problem.objective(theta, x))
+_given_objective = compiled(lambda problem, theta, x: problem._objective(theta, x))
 
 
 class _SocialCost(eqx.Module):

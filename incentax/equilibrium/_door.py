@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import as_float, is_traced, require, warn
-from .._compile import compiled
+from .._compile import compiled, shape_of
 from .._devices import on_host
 from ..games import AbstractGame
 from ..sets import AbstractSet
@@ -69,6 +69,7 @@ def _held_against(point_set: AbstractSet, point: PyTree) -> tuple[PyTree, PyTree
 
 
 _centre = compiled(lambda strategies: strategies.centre())
+_operator = compiled(lambda game, theta, x: game.operator(theta, x))
 
 
 def strategy_at_door(
@@ -86,7 +87,7 @@ def strategy_at_door(
         if strategies.shape is None:
             x = jnp.broadcast_to(x, _shape_of_strategy(owner, name, game, theta, x))
     # Refuses an operator of another shape; play goes on in the precision of what it returns.
-    return x.astype(jax.eval_shape(game.operator, theta, x).dtype)
+    return x.astype(shape_of(_operator, game, theta, x).dtype)
 
 
 def _shape_of_strategy(

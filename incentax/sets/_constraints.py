@@ -2,11 +2,14 @@
 
 import abc
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from .._gather import gathered, sums_of
 
 
 class AbstractRows(eqx.Module):
@@ -55,28 +58,28 @@ class Blocks(AbstractRows):
             # A product with ones: XLA would fuse a sum into its use and redo it for every entry.
             rows, ones = x.reshape(self.count, self.equal_size), jnp.ones(self.equal_size, x.dtype)
             return jnp.matmul(rows, ones, precision=jax.lax.Precision.HIGHEST)
-        return self._segments(jax.ops.segment_sum, x)
+        return self._segments(sums_of, x)
 
     def max(self, v: Array) -> Array:
         if self.equal_size is not None:
             return jnp.max(v.reshape(self.count, self.equal_size), axis=1)
-        return self._segments(jax.ops.segment_max, v)
+        return self._segments(partial(jax.ops.segment_max, indices_are_sorted=True), v)
 
     def transpose(self, y: Array) -> Array:
         if self.equal_size is not None:
             # `jnp.repeat` is ten times slower than this on CPU.
             return jnp.broadcast_to(y[:, None], (self.count, self.equal_size)).ravel()
         if self.shares == 1:
-            return y[self.ids]
-        return jax.vmap(lambda y, ids: y[ids])(y.reshape(self.shares, -1), self._own_ids()).ravel()
+            return gathered(y, self.ids)
+        return jax.vmap(gathered)(y.reshape(self.shares, -1), self._own_ids()).ravel()
 
     def _segments(self, reduce: Callable[..., Array], x: Array) -> Array:
         if self.shares == 1:
-            return reduce(x, self.ids, self.count, indices_are_sorted=True)
+            return reduce(x, self.ids, self.count)
         own = self.count // self.shares
 
         def one(x: Array, ids: Array) -> Array:
-            return reduce(x, ids, own, indices_are_sorted=True)
+            return reduce(x, ids, own)
 
         return jax.vmap(one)(x.reshape(self.shares, -1), self._own_ids()).ravel()
 

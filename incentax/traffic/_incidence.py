@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._gather import gathered, sums_of
 from ._paths import PathSet
 
 # Up to this many entries the matrix itself is the fastest.
@@ -127,10 +128,10 @@ class _Sums(eqx.Module):
 
     def __call__(self, values: Float[Array, " values"]) -> Float[Array, " groups"]:
         padded = jnp.append(values, 0)
-        row = padded[self.columns[0]]
+        row = gathered(padded, self.columns[0])
         for column in self.columns[1:]:
-            row = row + padded[column]
-        return jax.ops.segment_sum(row, self.group, self.groups, indices_are_sorted=True)
+            row = row + gathered(padded, column)
+        return sums_of(row, self.group, self.groups)
 
 
 def _transposable(forward: _Sums, backward: _Sums, values: Array) -> Array:

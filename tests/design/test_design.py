@@ -7,6 +7,7 @@ import pytest
 
 import incentax as ix
 from incentax.design._solution import raise_unless_designed
+from incentax.design.accurate import _pieces
 from incentax.design.accurate._smoothed import evaluate_smoothed, start_point
 
 from ..cases import BANK, emission_tax_free
@@ -374,3 +375,26 @@ def test_a_failure_in_single_precision_says_so():
     failed = eqx.tree_at(lambda s: (s.x, s.result), found, (single, ix.RESULTS.not_stationary))
     with pytest.raises(ix.DesignFailure, match="set `jax_enable_x64`"):
         raise_unless_designed(failed, throw=True)
+
+
+def test_many_free_incentives_in_a_curved_valley():
+    """Rosenbrock's chain, whose least value is 0 at ones."""
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals((100,)))
+
+    def objective(theta, x):
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    solution = ix.design(ix.DesignProblem(game, objective, ix.Reals()), jnp.zeros(100) - 1.0)
+    np.testing.assert_allclose(solution.theta, 1.0, atol=1e-4)
+    assert solution.b_stationary == "yes"
+
+
+def test_searches_that_end_in_one_point_are_proved_once(monkeypatch):
+    proofs = []
+    decide = _pieces.decide
+    monkeypatch.setattr(_pieces, "decide", lambda *a: proofs.append(a) or decide(*a))
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((2,)))
+    problem = ix.DesignProblem(game, lambda theta, x: jnp.sum((x - 2) ** 2), ix.Box(0.0, 5.0))
+    solution = ix.design(problem, jnp.ones(2))
+    np.testing.assert_allclose(solution.theta, 2.0, rtol=1e-6)
+    assert len(proofs) == 1

@@ -68,6 +68,14 @@ def test_a_transpose_is_no_scatter_over_all_entries(both):
     assert len(scatters) <= 4
 
 
+def test_no_place_is_compared(both):
+    """A second table of places, kept for every loop, is what comparisons would make."""
+    _, sparse = both
+    values = jnp.ones(sparse.along.values)
+    text = jax.jit(functools.partial(_apply, sparse, "along_paths")).lower(values).as_text()
+    assert "compare" not in text
+
+
 def test_the_form_follows_the_size():
     network, demand = ix.traffic.sioux_falls()
     assert isinstance(

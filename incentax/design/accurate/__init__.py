@@ -5,7 +5,6 @@ from ._designer import (
     design_accurately as design_accurately,
     design_near as design_near,
     history_of as history_of,
-    is_far as is_far,
 )
 from ._examine import examine as examine, NO_DERIVATIVE as NO_DERIVATIVE
 from ._judge import is_judgeable as is_judgeable, judge as judge
@@ -13,7 +12,6 @@ from ._lower_level import LowerLevel as LowerLevel
 from ._pieces import gradient_on as gradient_on
 from ._place import (
     arrive as arrive,
-    is_bottomless as is_bottomless,
     nearest as nearest,
     Place as Place,
 )
@@ -21,3 +19,4 @@ from ._quadratic import least_quadratic as least_quadratic
 from ._search import updated_curvature as updated_curvature
 from ._smoothed import smoothing_of as smoothing_of
 from ._tangent import Equations as Equations
+from ._unbounded import is_bottomless as is_bottomless, is_far as is_far

@@ -64,7 +64,6 @@ class Linearised(eqx.Module):
         return self.active & self.idle & self.two_sided & ~self.fixed
 
 
-@compiled
 def linearise(level: LowerLevel, theta: Float[Array, " p"], packed: Array) -> Linearised:
     """The conditions and the objective at an equilibrium."""
     point = level.unpack(packed)

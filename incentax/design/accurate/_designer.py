@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..._checks import is_inside, is_traced, unknown, warn
 from ..._compile import compiled
@@ -28,9 +28,10 @@ from ._first_best import first_best
 from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import Walk, walk
-from ._place import arrive, falls_on, is_bottomless
+from ._place import arrive
 from ._search import Search, search
 from ._smoothed import Smoothing, smoothing_of
+from ._unbounded import is_far
 
 
 def design_accurately(task: Task) -> DesignSolution:
@@ -43,7 +44,7 @@ def design_accurately(task: Task) -> DesignSolution:
     solution = None
     known = not is_inside(problem, theta, x, key)
     # Where nothing can bind there are no pieces, and no kinks at which a proof is needed.
-    plain = isinstance(problem.game.strategies(theta), Reals) and size > _SMALL
+    plain = _is_plain(problem, theta) and size > _SMALL
     walkable = known and not plain and is_judgeable(problem, theta, x, entropic)
     how = _How(task.steps, task.starts, smoothing, curved, not walkable, entropic)
     if walkable:
@@ -67,27 +68,20 @@ def design_accurately(task: Task) -> DesignSolution:
     return solution
 
 
-@compiled
-def is_far(
-    problem: DesignProblem, start: PyTree, flat: Array, objective: Array, slope: ArrayLike
-) -> Array:
-    """Whether an incentive is where only an objective without a least value leads; `slope`: of the
-    objective there."""
-    incentives, kind = problem.incentive_set.constraints(start), jnp.finfo(flat.dtype)
-    free = jnp.isinf(incentives.lower) | jnp.isinf(incentives.upper)
-    size = jnp.max(jnp.abs(ravel_pytree(start)[0]), initial=1.0)
-    far = jnp.max(jnp.where(free, jnp.abs(flat), 0), initial=0.0) > size / float(kind.eps) ** 1.25
-    far = far & falls_on(objective, slope, flat)
-    return jnp.any(free) & (far | is_bottomless(objective, slope, flat))
+def _is_plain(problem: DesignProblem, theta: PyTree) -> bool:
+    """Whether nothing can bind."""
+    return isinstance(problem.game.strategies(theta), Reals)
 
 
 def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolution | None:
     """The best end of the searches as it stands, if it is so far away."""
     best = int(np.argmin(np.asarray(ends.best_objective)))
-    end = jax.tree.map(lambda leaf: leaf[best], ends)
-    slope = jnp.linalg.norm(end.gradient)
-    if not is_far(problem, start, end.best_theta, end.best_objective, slope):
+    columns = (ends.best_theta, ends.best_objective, ends.gradient)
+    theta, objective, gradient = (np.asarray(column)[best] for column in columns)
+    slope = np.linalg.norm(gradient)
+    if not is_far(problem, start, theta, objective, slope):
         return None
+    end = jax.tree.map(lambda leaf: leaf[best], ends)
     return DesignSolution(
         theta=_unflat(end.best_theta, start),
         x=end.best_x,
@@ -95,7 +89,7 @@ def _gone_far(problem: DesignProblem, start: PyTree, ends: Search) -> DesignSolu
         residual=jnp.full_like(end.best_objective, jnp.nan),
         steps=end.steps,
         history=history_of(np.asarray(end.rows[: int(end.steps)])),
-        stationarity=slope,
+        stationarity=jnp.asarray(slope, end.best_objective.dtype),
         ending=ENDINGS.not_stationary,
         result=RESULTS.unbounded,
     )
@@ -225,6 +219,7 @@ def _walk_from_ends(
     order = np.argsort(np.asarray(ends.best_objective), kind="stable")
     size = x.size + unit.size
     most, more = (4, 4) if size <= 64 else (2, 1) if size <= 500 else (1, 0)
+    more = 0 if _is_plain(problem, theta) else more  # nothing was smoothed
     thetas, xs, raw = np.asarray(ends.best_theta), np.asarray(ends.best_x), np.asarray(begun)
     starts = [(thetas[k], xs[k], k) for k in order]
     obeyed = first_best(level, raw[0], incentives) if size > 64 else None
@@ -251,8 +246,8 @@ def _walk_from_ends(
             if place is not None:
                 taken = 0 if index is None else int(ends.steps[index])
                 known.append(start)
-                best = min((walked.place.objective for walked, _ in found), default=np.inf)
-                found.append((walk(level, place, incentives, how.steps - taken, best), index))
+                before = [walked for walked, _ in found]
+                found.append((walk(level, place, incentives, how.steps - taken, before), index))
     if not found:
         return None
     best, index = min(found, key=lambda pair: pair[0].place.objective)
@@ -271,7 +266,7 @@ def design_near(
     place = arrive(level, np.asarray(ravel_pytree(theta)[0]), np.asarray(x).ravel())
     if place is None:
         return None
-    walked = walk(level, place, incentives, steps, np.inf)
+    walked = walk(level, place, incentives, steps)
     return _concluded(level, walked, np.reshape(walked.rows, (-1, 3)))
 
 

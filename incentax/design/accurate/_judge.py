@@ -2,12 +2,13 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from ..._compile import compiled, shape_of
 from ..._results import ENDINGS, RESULTS
+from ...sets import LinearConstraints
 from .._problem import DesignProblem
 from ._b_stationarity import decide, Descent, incentives_of
 from ._lower_level import LowerLevel
@@ -36,16 +37,19 @@ def is_judgeable(problem: DesignProblem, theta: PyTree, x: Array, entropic: bool
 
 def unknowns(problem: DesignProblem, theta: PyTree, x: Array) -> int:
     """Incentives, strategies and constraints in all."""
-    agents, incentives = jax.eval_shape(
-        lambda: (
-            problem.game.strategies(theta).constraints(x),
-            problem.incentive_set.constraints(theta),
-        )
-    )
+    agents, incentives = shape_of(_both_constraints, problem, theta, x)
     size = incentives.lower.size + agents.lower.size
     for constraints in (agents, incentives):
         size += constraints.equality_level.size + constraints.inequality_level.size
     return size
+
+
+@compiled
+def _both_constraints(
+    problem: DesignProblem, theta: PyTree, x: Array
+) -> tuple[LinearConstraints, LinearConstraints]:
+    agents = problem.game.strategies(theta).constraints(x)
+    return agents, problem.incentive_set.constraints(theta)
 
 
 def judge(problem: DesignProblem, theta: PyTree, x: Array) -> Judgement | None:

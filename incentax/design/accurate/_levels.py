@@ -13,7 +13,7 @@ from ..._results import RESULTS
 from ..._tree import tree_where
 from ...equilibrium import find_equilibrium
 from ...sensitivity import Implicit
-from ...sets import InteriorPoint, LinearConstraints
+from ...sets import InteriorPoint, LinearConstraints, Reals
 from .._problem import DesignProblem, evaluate_hypergradient
 from ._reduced import made_convex
 from ._smoothed import evaluate_smoothed, smoothed_curvature, Smoothing
@@ -85,6 +85,11 @@ class Levels:
         """The level on which a run ends."""
         return len(self.mu) - 1
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing bounds the incentive."""
+        return isinstance(self.problem.incentive_set, Reals)
+
     def unravel(self, theta: Array) -> PyTree:
         """The incentive as the user's functions take it."""
         return ravel_pytree(self.like)[1](theta)
@@ -129,7 +134,7 @@ class Levels:
             degenerate=jnp.int32(0),
         )
 
-    def model(self, now: Any) -> Array:
+    def model(self, now: Any) -> Any:
         """The curvature of the smoothed objective where that is affordable, else from steps."""
         if self.smoothing != "central" or not self.curved:
             return now.hessian

@@ -7,6 +7,7 @@ Luo, Pang, Ralph (1996), chapter 6; S. Leyffer and T. Munson, *Optimization Meth
 (2007). On the host: a few compiled functions of the problem, the rest is numpy and scipy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
@@ -17,15 +18,16 @@ from .._looks import is_enough, stepped
 from ._b_stationarity import decide, Descent
 from ._lower_level import LowerLevel
 from ._model import is_convex, quadratic_step_on
-from ._place import arrive, is_bottomless, nearest, Place
+from ._place import arrive, Place
 from ._tangent import Equations
+from ._unbounded import is_bottomless
 
 # Pieces that are walked to, and lengths of a step on one, at most.
 _PIECES, _LENGTHS = 60, 8
 # Steps over which the pace of a walk is measured.
 _PACE = 40
-# Of objectives, relative.
-_SAME = 1e-9
+# Of objectives, relative, and of unknowns, in their units.
+_SAME, _NEAR = 1e-9, 1e-7
 # Pairs that are forced, times the square of the number of unknowns.
 _TRIALS, _LEAST_TRIALS = 8_000_000, 8
 
@@ -43,13 +45,19 @@ class Walk:
 
 
 def walk(
-    level: LowerLevel, place: Place, incentives: LinearConstraints, most: int, known: float
+    level: LowerLevel,
+    place: Place,
+    incentives: LinearConstraints,
+    most: int,
+    before: Sequence[Walk] = (),
 ) -> Walk:
     """Downhill from piece to piece in at most so many steps, until no neighbour descends.
 
     Then pieces that are no neighbours are tried: every pair in turn is forced to its other side.
-    `known`: what another walk has reached; one that will not come so far at its pace gives up.
+    `before`: other walks; one that will not come so far at its pace gives up, and one that comes
+    to where another ended ends there too.
     """
+    known = min((other.place.objective for other in before), default=np.inf)
     active, rows = place.at.active & ~place.at.degenerate, []
     descent = Descent("undecided", np.nan)
     budget = max(_TRIALS // len(place.at.unit) ** 2, _LEAST_TRIALS)
@@ -79,6 +87,9 @@ def walk(
             if reached is None:
                 break
             active, place = move(reached, active), reached
+        for other in before:
+            if _is_at(place, other.place):
+                return replace(other, rows=rows)
         descent = decide(place.at, incentives, place.theta)
         reached, piece = None, active
         if may() and descent.verdict == "no":
@@ -98,6 +109,13 @@ def walk(
     else:
         descent = decide(place.at, incentives, place.theta)
     return Walk(place, descent, rows)
+
+
+def _is_at(place: Place, other: Place) -> bool:
+    """Whether both are one point but for what steps leave."""
+    apart = np.concatenate([place.theta - other.theta, place.packed - other.packed])
+    level = abs(place.objective - other.objective) <= _SAME * abs(other.objective)
+    return bool(level and np.max(np.abs(apart) / other.at.unit, initial=0.0) <= _NEAR)
 
 
 def _is_behind(rows: list[tuple[float, float, float]], most: int, known: float) -> bool:
@@ -160,8 +178,7 @@ def _onto_kinks(level: LowerLevel, place: Place, active: np.ndarray) -> Place | 
     )
     rows = np.concatenate([own, at.missed_slopes, other]) * at.unit
     step = at.unit * Equations(rows, float(at.eps)).onto(-left)
-    theta = nearest(level, place.theta + step[:p])
-    reached = arrive(level, theta, place.packed[:size] + step[p : p + size])
+    reached = arrive(level, place.theta + step[:p], place.packed[:size] + step[p : p + size])
     least = max(1e-12 * abs(place.objective), 10 * _rounding(place))
     return reached if reached and reached.objective < place.objective - least else None
 
@@ -203,8 +220,8 @@ def _forced(
         direction, promised, _ = quadratic_step_on(level, place, piece, incentives)
         if not promised > 10 * _rounding(place):
             continue
-        theta = nearest(level, place.theta + direction[:p])
-        reached = arrive(level, theta, place.packed[:size] + direction[p : p + size])
+        near = place.packed[:size] + direction[p : p + size]
+        reached = arrive(level, place.theta + direction[:p], near)
         least = max(1e-9 * abs(place.objective), 10 * _rounding(place))
         if reached is not None and reached.objective < place.objective - least:
             trials.gained = True
@@ -244,9 +261,8 @@ def along(
     longest = np.min(np.maximum(room[nearing], 0) / towards[nearing], initial=1.0)
     longest = longest if longest > 1e-9 else 1.0  # at a bound: rounding of the direction
     for length in longest * 10.0 ** -np.arange(0.0, 6.5, 0.5):
-        theta = nearest(level, place.theta + length * d[:p])
         near = place.packed[: level.x.size] + length * d[p : p + level.x.size]
-        reached = arrive(level, theta, near)
+        reached = arrive(level, place.theta + length * d[:p], near)
         least = max(-0.1 * length * slope, _rounding(place))
         if reached is not None and reached.objective < place.objective - least:
             return reached
@@ -262,9 +278,8 @@ def _step(
     p, size = len(place.theta), level.x.size
     last = not promised > 10 * _rounding(place)
     for length in 0.3 ** np.arange(1 if last else _LENGTHS):
-        theta = nearest(level, place.theta + length * direction[:p])
         near = place.packed[:size] + length * direction[p : p + size]
-        reached = arrive(level, theta, near)
+        reached = arrive(level, place.theta + length * direction[:p], near)
         least = -_rounding(place) if last else 1e-3 * length * promised
         if reached is not None and reached.objective < place.objective - least:
             return reached, last

@@ -12,6 +12,7 @@ from ..._tree import tree_where
 from ...sets import InteriorPoint, LinearConstraints
 from .._problem import DesignProblem
 from ._levels import Evaluation, Levels, mean_cost, scale_of_products
+from ._limited_memory import damped_bend, LimitedMemory
 from ._quadratic import quadratic_step
 from ._smoothed import Smoothing, start_point
 
@@ -22,6 +23,8 @@ _FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
 # Dispersions of choice, relative to the mean cost.
 _DISPERSIONS = (1e-2, 1e-3, 1e-4)
 _STEPS_A_LEVEL = 25
+# Up to this many incentives a matrix costs nothing.
+_FEW = 64
 
 
 class Search(eqx.Module):
@@ -39,7 +42,7 @@ class Search(eqx.Module):
     theta: Float[Array, " p"]
     objective: Float[Array, ""]
     gradient: Float[Array, " p"]
-    hessian: Float[Array, "p p"]
+    hessian: Float[Array, "p p"] | LimitedMemory
     x: Array
     central: InteriorPoint | None
     degenerate: Int[Array, ""]
@@ -111,7 +114,9 @@ def _start(levels: Levels, theta: Array, x: Array, max_steps: int) -> Search:
         theta=theta,
         objective=jnp.asarray(jnp.inf, dtype),
         gradient=jnp.zeros(theta.size, dtype),
-        hessian=jnp.eye(theta.size, dtype=dtype),
+        hessian=LimitedMemory(theta.size, jnp.ones((), dtype))
+        if levels.smoothing is None and levels.is_free and theta.size > _FEW
+        else jnp.eye(theta.size, dtype=dtype),
         x=x,
         central=None
         if levels.smoothing != "central"
@@ -133,13 +138,22 @@ def _start(levels: Levels, theta: Array, x: Array, max_steps: int) -> Search:
 def _advance(levels: Levels, now: Search) -> Search:
     """A first look at a level, or a step on it."""
     hessian = levels.model(now)
-    step, promised = quadratic_step(now.gradient, hessian, levels.incentives, now.theta)
+    if isinstance(hessian, LimitedMemory):
+        step, promised = hessian.step(now.gradient)
+    else:
+        step, promised = quadratic_step(now.gradient, hessian, levels.incentives, now.theta)
     found, theta, fine = _line_search(levels, now, jnp.where(now.fresh, 0, step))
     taken = fine & ~now.fresh
     moved, bent = theta - now.theta, found.gradient - now.gradient
-    hessian = jnp.where(taken, updated_curvature(hessian, moved, bent), hessian)
-    first_model = _first_model(levels.incentives, theta, found.gradient)
-    hessian = jnp.where(now.fresh & (now.level <= levels.first), first_model, hessian)
+    first = _first_curvature(levels.incentives, theta, found.gradient)
+    if isinstance(hessian, LimitedMemory):
+        updated = hessian.updated(moved, bent, step, now.gradient)
+        first_model = LimitedMemory(theta.size, first)
+    else:
+        updated = updated_curvature(hessian, moved, bent)
+        first_model = first * jnp.eye(theta.size, dtype=theta.dtype)
+    begins = now.fresh & (now.level <= levels.first)
+    hessian = tree_where(begins, first_model, tree_where(taken, updated, hessian))
     decrease = jnp.where(taken, now.objective - found.objective, 0)
     drop = jnp.maximum(now.drop, decrease)
     done = _is_done(levels, now, fine, (promised, decrease), drop, objective=found.objective)
@@ -240,10 +254,10 @@ def _is_done(
     return stepped | looked
 
 
-def _first_model(incentives: LinearConstraints, theta: Array, gradient: Array) -> Array:
-    """A curvature by which a step changes `theta` by a tenth of its size."""
+def _first_curvature(incentives: LinearConstraints, theta: Array, gradient: Array) -> Array:
+    """By which a step changes `theta` by a tenth of its size."""
     size = jnp.maximum(jnp.max(jnp.abs(gradient)), jnp.finfo(theta.dtype).tiny)
-    return jnp.eye(theta.size, dtype=theta.dtype) * size / (0.1 * _width(incentives, theta))
+    return size / (0.1 * _width(incentives, theta))
 
 
 def _least(level: Array, levels: Levels) -> Array:
@@ -259,20 +273,11 @@ def _width(incentives: LinearConstraints, theta: Array) -> Array:
 
 def updated_curvature(hessian: Array, moved: Array, bent: Array) -> Array:
     """BFGS with Powell's damping, so that the model stays convex."""
-    curvature = moved @ bent
     image = hessian @ moved
-    quadratic = moved @ image
-    share = jnp.where(
-        curvature >= 0.2 * quadratic,
-        1.0,
-        0.8 * quadratic / jnp.where(quadratic > curvature, quadratic - curvature, 1),
-    )
-    damped = share * bent + (1 - share) * image
-    bend = moved @ damped
-    fine = (quadratic > 0) & (bend > 0)
+    damped, fine = damped_bend(moved, bent, image)
     updated = (
         hessian
-        - jnp.outer(image, image) / jnp.where(fine, quadratic, 1)
-        + jnp.outer(damped, damped) / jnp.where(fine, bend, 1)
+        - jnp.outer(image, image) / jnp.where(fine, moved @ image, 1)
+        + jnp.outer(damped, damped) / jnp.where(fine, moved @ damped, 1)
     )
     return jnp.where(fine & jnp.all(jnp.isfinite(updated)), updated, hessian)
