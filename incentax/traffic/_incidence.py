@@ -92,7 +92,8 @@ class SparseIncidence(AbstractIncidence):
 
 def entries_of(paths: PathSet) -> tuple[np.ndarray, np.ndarray]:
     """Links, and the paths that use them, path by path."""
-    return paths.links, np.repeat(np.arange(paths.number_of_paths), np.diff(paths.offsets))
+    path = np.arange(paths.number_of_paths, dtype=np.int32)
+    return paths.links, np.repeat(path, np.diff(paths.offsets))
 
 
 class _Sums(eqx.Module):
@@ -109,14 +110,16 @@ class _Sums(eqx.Module):
 
     def __init__(self, group: np.ndarray, value: np.ndarray, sizes: tuple[int, int], width: int):
         self.groups, self.values = sizes
-        count = np.bincount(group, minlength=self.groups)
+        count = np.bincount(group, minlength=self.groups).astype(np.int32)
         rows = -(-count // width)
-        within = np.arange(group.size) - np.repeat(np.cumsum(count) - count, count)
-        row = np.repeat(np.cumsum(rows) - rows, count) + within // width
+        within = np.arange(group.size, dtype=np.int32)
+        within -= np.repeat(np.cumsum(count, dtype=np.int32) - count, count)
+        row = np.repeat(np.cumsum(rows, dtype=np.int32) - rows, count)
+        row += within // width
         table = np.full((width, rows.sum()), self.values, np.int32)
         table[within % width, row] = value
         self.columns = tuple(jnp.asarray(column) for column in table)
-        self.group = jnp.asarray(np.repeat(np.arange(self.groups), rows).astype(np.int32))
+        self.group = jnp.asarray(np.repeat(np.arange(self.groups, dtype=np.int32), rows))
 
     def filled_up(self, rows: int) -> "_Sums":
         more = (0, rows - len(self.group))

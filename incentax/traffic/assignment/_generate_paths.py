@@ -190,11 +190,9 @@ def _grouped(
     begins = np.cumsum(lengths) - lengths
     sorted_ = lengths[order]
     offsets = np.concatenate([[0], np.cumsum(sorted_)])
-    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sorted_)
-    entries = links[np.repeat(begins[order], sorted_) + within]
-    return PathSet(
-        entries.astype(np.int64), offsets, np.bincount(pair, minlength=len(pairs)), pairs
-    )
+    places = np.repeat(begins[order] - offsets[:-1], sorted_)
+    places += np.arange(offsets[-1])
+    return PathSet(links[places], offsets, np.bincount(pair, minlength=len(pairs)), pairs)
 
 
 def grow_paths(
