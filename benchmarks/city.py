@@ -1,6 +1,7 @@
 """What a city costs: CPU seconds and memory of every stage, by size.
 
-    python city.py [--data FOLDER] [--networks ...] [--cities 8 11 14 15] [--tolls 100] [--out FILE]
+    python city.py [--data FOLDER] [--networks ...] [--cities 8 11 14 15] [--tolls 100] [--steps 0]
+                   [--demand 1.0] [--out FILE]
 
 `--data`: a folder of the TransportationNetworks collection (`NAME_net.tntp`, `NAME_trips.tntp`).
 Each network runs in a process of its own; a stage that compiles is run once before it is timed, and
@@ -29,15 +30,15 @@ LARGE = ("berlin-center",)
 MOST, DESIGNED = 200, 4_000_000
 
 
-def stages(name: str, data: str | None, tolls: int, steps: int) -> dict:
-    """CPU seconds of every stage of one network, and what was found."""
+def stages(name: str, data: str | None, tolls: int, steps: int, times: float) -> dict:
+    """CPU seconds of every stage of one network, and what was found, at so many times its trips."""
     import jax  # noqa: PLC0415  # each process has its own
 
     import incentax as ix  # noqa: PLC0415
 
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")
-    found: dict = {"network": name, "seconds": {}, "first": {}}
+    found: dict = {"network": name, "demand": times, "seconds": {}, "first": {}}
 
     def timed(stage, function, twice=False):
         for key in ("first", "seconds") if twice else ("seconds",):
@@ -56,6 +57,7 @@ def stages(name: str, data: str | None, tolls: int, steps: int) -> dict:
         network, demand = timed(
             "read", lambda: ix.traffic.read_tntp(*files, **WEIGHTS.get(name, {}))
         )
+    demand = ix.traffic.Demand(demand.pairs, times * demand.trips)
     found |= {"links": network.number_of_links, "pairs": len(demand.trips)}
     user = timed("user equilibrium, gap 1e-6", lambda: ix.traffic.assign(network, demand))
     found["beckmann"], found["user"] = user.beckmann, user.total_travel_time
@@ -154,18 +156,20 @@ def main() -> None:
     parser.add_argument("--cities", nargs="*", type=int, default=[8, 11, 14, 15])
     parser.add_argument("--tolls", type=int, default=100)
     parser.add_argument("--steps", type=int, default=0, help="of the designer; 0: no design")
+    parser.add_argument("--demand", type=float, default=1.0, help="times the trips of the data")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(stages(options.one, options.data, options.tolls, options.steps)))
+        asked = (options.data, options.tolls, options.steps, options.demand)
+        print(json.dumps(stages(options.one, *asked)))
         return
     names = [f"city {size}" for size in options.cities]
     names += list(options.networks) if options.data else []
     rows = []
     for name in names:
         command = [sys.executable, __file__, "--one", name, "--tolls", str(options.tolls)]
-        command += ["--steps", str(options.steps)]
+        command += ["--steps", str(options.steps), "--demand", str(options.demand)]
         command += ["--data", options.data] if options.data else []
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         row = json.loads(ran.stdout) if ran.returncode == 0 else {"network": name}

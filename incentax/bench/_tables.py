@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import plots
 from ..experiments import Table
+from ..problems import bank
 from ._methods import METHODS
 
 _SOLVED = ("solved", "better than the best known")
@@ -176,7 +177,8 @@ def _by_problem(rows: Rows, clock: str) -> Table:
     lines = []
     for problem in _names(rows, "problem"):
         own = [found.get((method, problem)) for method in methods]
-        best = next((row["best"] for row in own if row and "best" in row), None)
+        known = bank.designs[problem].best if problem in bank.designs else None
+        best = next((row["best"] for row in own if row and "best" in row), known)
         value = "" if best is None else f"{best:.8g}"
         lines.append((problem, value, *[_cell(row, clock) for row in own]))
     title = (

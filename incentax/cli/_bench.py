@@ -69,7 +69,7 @@ def bench(
     chosen_methods = benches.methods_named(methods)
     folder = writable_folder(out)
     plots.new_figure(1, 1)
-    about = environment()
+    about = environment(Path(__file__).parent)  # git: of the source that is measured
     kept = {name: about[name] for name in (*_ABOUT, "git")}
     settings = {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}
     settings |= {"certified": certified, "environment": kept}

@@ -111,8 +111,10 @@ def solve_by_gradients(
     """
     weights, diagonal = symmetry
     face = system.face
-    least = 1e-8 * jnp.max(jnp.where(face.scale > 0, diagonal, 0))
-    diagonal = jnp.square(face.scale) * jnp.maximum(diagonal, jnp.where(least > 0, least, 1))
+    # The largest is that of a share near zero, as it is where choices are dispersed: no measure.
+    share = jnp.square(face.scale)
+    mean = jnp.sum(jnp.where(share > 0, share * diagonal, 0)) / jnp.maximum(jnp.sum(share), 1e-30)
+    diagonal = share * jnp.maximum(diagonal, jnp.where(mean > 0, 1e-8 * mean, 1))
     whole = weights * (diagonal + face.relaxation)
     respond = face.response(jnp.where(face.scale > 0, whole, 1))
     # Forward `(weights A) w = weights b`; adjoint `(A weights) y = b` with `w = weights y`.

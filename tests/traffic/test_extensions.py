@@ -166,3 +166,15 @@ def test_a_wider_road_may_do_harm():
         step = 1e-3 * jnp.eye(2)[k]
         difference = (total(point + step) - total(point - step)) / 2e-3
         np.testing.assert_allclose(slope[k], difference, rtol=1e-5)
+
+
+def test_derivatives_where_shares_are_tiny():
+    """Shares of 1e-19 among others of 1 do not slow the conjugate gradients."""
+    network, demand = ix.traffic.generate_city(8)
+    paths = ix.traffic.k_shortest_paths(network, demand, 3)
+    game = ix.traffic.RoutingGame(network, demand, paths, eta=0.2, tolled_links=range(20))
+    problem = ix.DesignProblem(game, game.total_travel_time, ix.NonNegative((20,)))
+    x = ix.traffic.logit_equilibrium(game, jnp.zeros(20)).x
+    assert jnp.min(x) < 1e-15
+    few = ix.Implicit(tol=1e-8, max_iterations=6)
+    assert ix.hypergradient(problem, jnp.zeros(20), x, sensitivity=few).residual < 1e-7
