@@ -89,6 +89,31 @@ def of_networks():
     return {"benchmarks/README.md": lines}
 
 
+def of_cities():
+    """Rows of the tables of cities, and the exponent, by `benchmarks/city.py`."""
+    found = measured("city")
+    stages = (
+        "user equilibrium, gap 1e-6",
+        "system optimum, gap 1e-6",
+        "paths",
+        "logit equilibrium to 1e-12",
+        "hypergradient, all links",
+    )
+    lines = []
+    for row in found["rows"]:
+        seconds = " | ".join(f"{row['seconds'][stage]:.3g}" for stage in stages)
+        sizes = f"{row['links']:,} | {row['paths']:,} | {row['entries']:,}"
+        lines.append(f"| {row['network']} | {sizes} | {seconds} | {row['peak_gb']:.2f} |")
+    for row in found["tolls"]:
+        tolls = row["tolls"]
+        name = row["network"] + (", demand doubled" if row["demand"] == 2 else "")
+        lines.append(
+            f"| {name} | {tolls['links']} | {tolls['without']:,.0f} | {tolls['objective']:,.1f} | "
+            f"{tolls['steps']} | {tolls['seconds to 1e-4']:.3g} | {tolls['seconds to 1e-6']:.3g} |"
+        )
+    return {"benchmarks/README.md": [*lines, f"grow as entries to the {found['exponent']:.2f}"]}
+
+
 def of_iterations():
     """A step of design-and-play, by `benchmarks/iteration.py`."""
     step = measured("iteration")["rows"][1]
@@ -116,7 +141,7 @@ def of_long_runs():
 
 
 @pytest.mark.parametrize(
-    "claims", [of_the_bank, of_emission_taxes, of_networks, of_iterations, of_long_runs]
+    "claims", [of_the_bank, of_emission_taxes, of_networks, of_cities, of_iterations, of_long_runs]
 )
 def test_what_the_text_says_was_measured(claims):
     for file, sentences in claims().items():

@@ -7,6 +7,7 @@ METHODS = {
     "design": Method("`ix.design` with its defaults", _ours.accurately),
     "design-and-play": Method("`ix.DesignAndPlay`, Adam, 3,000 steps", _ours.by_design_and_play),
     "double loop": Method("`ix.DoubleLoop`, Adam, 300 steps", _ours.by_double_loop),
+    "regulator": Method("`ix.ZerothOrderRegulator`, 2,000 steps on values", _ours.by_regulator),
     "SLSQP": Method("scipy's, on our exact gradients", _general.by_slsqp),
     "L-BFGS-B": Method("scipy's, on our exact gradients", _general.by_lbfgsb),
     "Nelder-Mead": Method("scipy's, on values at our equilibria", _general.by_nelder_mead),

@@ -6,7 +6,14 @@ import optax
 from jaxtyping import Array
 
 from .._results import ENDINGS, RESULTS
-from ..design import AbstractScheme, design, DesignAndPlay, DesignProblem, DoubleLoop
+from ..design import (
+    AbstractScheme,
+    design,
+    DesignAndPlay,
+    DesignProblem,
+    DoubleLoop,
+    ZerothOrderRegulator,
+)
 from ..equilibrium import natural_residual, solve_equilibrium
 from ..games import AbstractGame
 from ._answer import Answer
@@ -39,6 +46,16 @@ def by_double_loop(problem: DesignProblem, theta0: Array):
     return _scheme(problem, theta0, DoubleLoop(optax.adam(decay)), _STEPS // 10)
 
 
+def by_regulator(problem: DesignProblem, theta0: Array):
+    """From values alone, at agents who settle: of the objective, one direction a step."""
+    size = _size(theta0)
+    steps = 2 * _STEPS // 3
+    scheme = ZerothOrderRegulator(
+        smoothing=1e-5 * size, step_size=lambda k: 0.1 * size / (1 + 20 * k / steps)
+    )
+    return _scheme(problem, theta0, scheme, steps)
+
+
 def _scheme(
     problem: DesignProblem,
     theta0: Array,
@@ -46,7 +63,8 @@ def _scheme(
     steps: int = _STEPS,
 ):
     def solve() -> Answer:
-        found = design(problem, theta0, scheme, steps=steps, record=steps, throw=False)
+        key = jax.random.key(0)
+        found = design(problem, theta0, scheme, steps=steps, record=steps, key=key, throw=False)
         left = float(natural_residual(problem.game, found.theta, found.x))
         # A scheme ends when its steps do: it calls nothing a success.
         return Answer(found.theta, False, f"residual of the agents {left:.1e}", found.x)

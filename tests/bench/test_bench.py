@@ -143,7 +143,8 @@ def test_one_method_on_one_problem(tmp_path):
 
 @pytest.mark.slow  # each compiles its own
 @pytest.mark.parametrize(
-    "method", ["design", "design-and-play", "double loop", "SLSQP", "L-BFGS-B", "Nelder-Mead"]
+    "method",
+    ["design", "design-and-play", "double loop", "regulator", "SLSQP", "L-BFGS-B", "Nelder-Mead"],
 )
 def test_every_method_runs(tmp_path, method):
     with jax.numpy_dtype_promotion("standard"):  # as optax's Adam needs it
