@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _end_with(asking: int) -> None:
-    """Ends this process when the one that asked is gone, as after a kill."""
+    """Ends this process, and its own, when the one that asked is gone, as after a kill."""
     while os.getppid() == asking:
         time.sleep(1)
-    os._exit(1)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

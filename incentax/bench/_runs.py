@@ -1,10 +1,12 @@
 """Every method on every problem, each in a process of its own with a limit of time and memory."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -142,11 +144,12 @@ def _in_a_process(python: str, asked: dict[str, Any], limits: Limits) -> dict[st
                 stdout=subprocess.DEVNULL,
                 stderr=error,
                 env={**os.environ, "JAX_ENABLE_X64": "1"},
+                start_new_session=True,  # with what it starts itself, a group to be ended
             )
             try:
                 ended = _watched(process, limits)
             finally:
-                process.kill()
+                _kill(process)
                 process.wait()
             error.seek(0)
             told = [line for line in error.read().splitlines() if line.strip()]
@@ -171,12 +174,22 @@ def _watched(process: subprocess.Popen, limits: Limits) -> tuple[str, str] | Non
     return None
 
 
+def _kill(process: subprocess.Popen) -> None:
+    """It and, where the system knows groups, what it has started."""
+    if os.name != "posix":
+        return process.kill()
+    with contextlib.suppress(ProcessLookupError):  # all have ended
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _megabytes(process: int) -> float:
+    """Of a process and those that it has started."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except (OSError, IndexError):  # it has ended, or this is no Linux
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(map(_megabytes, map(int, children)))
 
 
 def _python_for(

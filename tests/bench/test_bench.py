@@ -104,6 +104,20 @@ def test_processes_that_hang_or_eat_memory_have_rows(tmp_path):
         run(tmp_path, "SLSQP")
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read there")
+def test_what_a_process_has_started_ends_with_it_and_counts(tmp_path):
+    started = tmp_path / "started"
+    python = tmp_path / "python"
+    program = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); "
+    program += "hold = b'1' * 10**8; time.sleep(60)"
+    python.write_text(f'#!/bin/sh\n{sys.executable} -c "{program}" &\nwait\n')
+    python.chmod(0o755)
+    row = _runs._in_a_process(str(python), {}, bench.Limits(seconds=30.0, megabytes=90.0))
+    assert row["status"] == "out of memory"
+    time.sleep(0.5)
+    assert _runs._megabytes(int(started.read_text())) == 0
+
+
 def test_a_process_that_crashes_has_its_last_words(tmp_path):
     row = _runs._in_a_process(sys.executable, {"method": "no such"}, bench.Limits())
     assert row["status"] == "crashed"

@@ -211,6 +211,17 @@ def test_a_proof_that_is_not_finished_is_a_bound_all_the_same():
     assert bound.value <= float(found.min()) + 1e-9
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_a_proof_in_other_units_of_the_objective(unit):
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 1.0))
+    problem = ix.DesignProblem(
+        game, lambda theta, x: unit * jnp.sum(0.1 * (theta + 1) ** 2 - x), ix.Box(-3.0, 3.0)
+    )
+    found = ix.design_globally(problem, jnp.array([-2.0]), starts=3)
+    assert found.proved
+    np.testing.assert_allclose(found.bound, -0.6 * unit, rtol=1e-6)
+
+
 def test_a_limit_of_time():
     """After one start it is over: what was found, and that nothing more is known."""
     found = ix.design_globally(drawn(3, 2), jnp.zeros(2), starts=200, seconds=1e-3)

@@ -149,7 +149,7 @@ def design_globally(
     try:
         if isinstance(problem, ScenarioProblem):
             raise NoBound("a bound is proved for one scenario")
-        best, found = _proved(problem, best, tol * size, max_nodes, until)
+        best, found = _proved(problem, best, (size, tol), max_nodes, until)
         bound, nodes = found.value, found.nodes
         spent = f"`max_nodes`, {max_nodes}" if nodes >= max_nodes else f"`seconds`, {seconds}"
         reason = _APART if found.finished else f"{spent}, were not enough"
@@ -198,13 +198,19 @@ def _is_one(basin: Basin, end: DesignSolution) -> bool:
 
 
 def _proved(
-    problem: DesignProblem, best: DesignSolution, margin: float, max_nodes: int, until: float
+    problem: DesignProblem,
+    best: DesignSolution,
+    scale: tuple[float, float],
+    max_nodes: int,
+    until: float,
 ) -> tuple[DesignSolution, Bound]:
-    """The better of the design and what branching meets, and the bound."""
+    """The better of the design and what branching meets, and the bound; `scale`: what the objective
+    is divided by, for the programs' tolerances are absolute, and within how much of it to end."""
     if not isinstance(best.theta, jax.Array):
         raise NoBound("a bound is proved for incentives that are one array")
     theta, x = best.theta.astype(float), best.x.astype(float)
-    program = quadratic_design(problem, theta, x)
+    size, margin = scale
+    program = quadratic_design(problem, theta, x).over(size)
 
     @jax.jit
     def value(flat: Array) -> Array:
@@ -216,8 +222,8 @@ def _proved(
     start = np.concatenate([np.ravel(theta), np.ravel(x)])
     bound = bound_by_branching(
         program,
-        lambda flat: float(value(jnp.asarray(flat, theta.dtype))),
-        (start, float(best.objective)),
+        lambda flat: float(value(jnp.asarray(flat, theta.dtype))) / size,
+        (start, float(best.objective) / size),
         margin=margin,
         max_nodes=max_nodes,
         until=until,
@@ -227,4 +233,4 @@ def _proved(
         again = design(problem, point.astype(theta.dtype), x0=best.x, starts=1, throw=False)
         if again.result == RESULTS.successful and again.objective < best.objective:
             best = again
-    return best, bound
+    return best, bound._replace(value=bound.value * size)

@@ -53,6 +53,11 @@ class QuadraticDesign(NamedTuple):
         along = self.direction @ u
         return float(self.constant + self.linear @ u + 0.5 * self.curvature @ along**2)
 
+    def over(self, size: float) -> "QuadraticDesign":
+        """With the objective divided by `size`."""
+        parts = self.constant / size, self.linear / size, self.curvature / size
+        return self._replace(constant=parts[0], linear=parts[1], curvature=parts[2])
+
 
 def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> QuadraticDesign:
     """The numbers of such a design; [`NoBound`][] for any other, with the reason."""
