@@ -4,12 +4,14 @@
 Run `python docs/make.py`.
 """
 
+import importlib
 import inspect
 import json
 import re
 import textwrap
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +67,42 @@ def pages() -> dict[str, str]:
             entries[_page_of(title, value)].append((title, name, value))
     links = _links(entries)
     written = {f"{page}.md": _page(page, rows, links) for page, rows in entries.items()}
-    return {**written, "index.md": _index(entries, links)}
+    return {**written, "bank.md": _bank(), "index.md": _index(entries, links)}
+
+
+def _bank() -> str:
+    """The problems of the bank, kind by kind, with what their files say of them."""
+    tables = ix.problems.bank.designs, ix.problems.bank.equilibria
+    lines = [
+        "# The bank",
+        "",
+        f"The {len(tables[0])} designs of `ix.problems.bank.designs` with the least value that is "
+        f"known, and the {len(tables[1])} equilibria of `ix.problems.bank.equilibria`, both by "
+        "name. A source of incentax means that no publication has the problem; where its value is "
+        "not derived under *about*, it is the least that any method has found.",
+    ]
+    files = sorted({_file_of(entry) for table in tables for entry in table.values()})
+    for file in files:
+        module = importlib.import_module(f"incentax.problems.bank.{file}")
+        lines += ["", f"## {file.strip('_').replace('_', ' ').capitalize()}", ""]
+        lines += [inspect.getdoc(module) or "", "", "| problem | best | source | about |"]
+        lines += ["| --- | --- | --- | --- |"]
+        for table in tables:
+            for name, entry in table.items():
+                if _file_of(entry) == file:
+                    best = f"{entry.best:.10g}" if table is tables[0] else "an equilibrium"
+                    about = inspect.getdoc(_maker(entry)) or ""
+                    about = " ".join(about.split()).replace("|", "\\|")
+                    lines.append(f"| {name} | {best} | {entry.source} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
+def _maker(entry: Any) -> Any:
+    return getattr(entry.make, "func", entry.make)
+
+
+def _file_of(entry: Any) -> str:
+    return _maker(entry).__module__.rsplit(".", 1)[1]
 
 
 def _page_of(title: str, value: object) -> str:
@@ -109,7 +146,8 @@ def _index(entries: dict[str, list[tuple[str, str, object]]], links: dict[str, s
     for page, rows in entries.items():
         names = ", ".join(f"[{name}]({links[name]})" for _, name, _ in rows)
         lines += [f"- **[{PAGES[page][0]}]({page}.md)**: {names}"]
-    tree = ["", "```{toctree}", ":hidden:", "", *PAGES, "```"]
+    lines += ["- **[The bank](bank.md)**: every problem, its best known value and its source"]
+    tree = ["", "```{toctree}", ":hidden:", "", *PAGES, "bank", "```"]
     return "\n".join([*lines, *tree]) + "\n"
 
 

@@ -9,6 +9,9 @@ from rich.table import Table as RichTable
 
 from ..experiments import Report, Table
 
+# A column that is as wide, or wider, holds texts.
+_TEXT = 40
+
 
 def console(stderr: bool = False) -> Console:
     """Where to print; made anew, for standard output may have changed."""
@@ -16,14 +19,26 @@ def console(stderr: bool = False) -> Console:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """One table."""
-    table = RichTable(title=title, title_justify="left")
-    wide = len(columns) > 2  # of two columns either may be the longer one
-    for column in columns:
-        table.add_column(column, no_wrap=wide and column == columns[0], overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
+    """One table; of more than two columns as many side by side as the terminal has room for, the
+    others below, each time behind the first one: no number is broken, long texts are."""
+    cells = [columns, *rows]
+    widths = [max(len(row[place]) for row in cells) + 3 for place in range(len(columns))]
+    widths = [min(width, _TEXT) for width in widths]
+    parts, room = [[0]], console().width - widths[0] - 1
+    left = room
+    for place in range(1, len(columns)):
+        if widths[place] > left and len(parts[-1]) > 1:
+            parts.append([0])
+            left = room
+        parts[-1].append(place)
+        left -= widths[place]
+    for number, part in enumerate(parts):
+        table = RichTable(title=None if number else title, title_justify="left")
+        for place in part:
+            table.add_column(columns[place], no_wrap=widths[place] < _TEXT, overflow="fold")
+        for row in rows:
+            table.add_row(*[row[place] for place in part])
+        console().print(table)
 
 
 def show(tables: list[Table], words: list[str]) -> None:
