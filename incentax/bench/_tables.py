@@ -84,20 +84,23 @@ def ratios(rows: Rows, clock: str) -> dict[str, np.ndarray]:
 def draw(rows: Rows) -> Any:
     """Performance profiles: the share of problems, out of those it was run on, that a method solved
     within so many times the least time."""
-    figure = plots.new_figure(9, 3.6)
+    figure = plots.new_figure(10, 3.6)
     for axes, clock in zip(figure.subplots(1, 2, sharey=True), CLOCKS):
-        for method, own in ratios(rows, clock).items():
+        for number, (method, own) in enumerate(ratios(rows, clock).items()):
             if np.isfinite(own).any():
                 at, tried = np.sort(own[np.isfinite(own)]), int((~np.isnan(own)).sum())
                 share = np.arange(1, at.size + 1) / tried
                 label = f"{method} ({tried})"
-                axes.step([1, *at, 1e4], [0, *share, share[-1]], where="post", label=label)
+                style = {"color": f"C{number}", "linestyle": "-" if number < 10 else "--"}
+                ends = [1, *at, 1e4], [0, *share, share[-1]]
+                axes.step(*ends, where="post", label=label, **style)
         axes.set(xscale="log", xlim=(0.95, 1e4), ylim=(0, 1.02), title=clock)
         axes.set_xlabel("times the least")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("share of problems solved")
-    if figure.axes[1].lines:
-        figure.axes[1].legend(fontsize="small", loc="lower right")
+    lines = figure.axes[1].lines
+    if lines:
+        figure.legend(handles=lines, fontsize="small", loc="outside right center")
     return figure
 
 
