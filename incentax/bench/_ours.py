@@ -1,5 +1,7 @@
 """The accurate designer and schemes, with defaults or such steps as their users would take."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -48,11 +50,13 @@ def by_double_loop(problem: DesignProblem, theta0: Array):
 
 def by_regulator(problem: DesignProblem, theta0: Array):
     """From values alone, at agents who settle: of the objective, one direction a step."""
-    size = _size(theta0)
-    steps = 2 * _STEPS // 3
-    scheme = ZerothOrderRegulator(
-        smoothing=1e-5 * size, step_size=lambda k: 0.1 * size / (1 + 20 * k / steps)
-    )
+    size, steps = _size(theta0), 2 * _STEPS // 3
+
+    def falling(k: Array) -> Array:
+        return 0.1 * size / (1 + 20 * k / steps)
+
+    schedule: Any = falling
+    scheme = ZerothOrderRegulator(smoothing=1e-5 * size, step_size=schedule)
     return _scheme(problem, theta0, scheme, steps)
 
 

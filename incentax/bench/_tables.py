@@ -197,6 +197,8 @@ def _cell(row: dict[str, Any] | None, clock: str) -> str:
     if row["status"] == "solved":
         return f"{row[clock]:.3g}" if clock in row else "solved, not again in time"
     status = "claimed" if row["status"] == _FALSE else row["status"]
+    if row.get("B-stationary") == "yes":
+        status = f"{status}, B-stationary"
     return status if row.get("gap") is None else f"{status} ({row['gap']:+.1e})"
 
 
