@@ -72,8 +72,9 @@ def shape_of(verb: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 def jaxpr_of(verb: Callable, *args: Any, **kwargs: Any) -> Jaxpr:
-    """The program of a compiled function, traced once; its arguments' arrays in order."""
-    return _only_traced(lambda program, arrays: program.trace(arrays), verb, *args, **kwargs).jaxpr
+    """The program of a compiled function, traced once; its inputs are the arguments' arrays."""
+    traced = _only_traced(lambda program, arrays: program.trace(arrays), verb, *args, **kwargs)
+    return traced.jaxpr.jaxpr
 
 
 def _only_traced(how: Callable, verb: Callable, *args: Any, **kwargs: Any) -> Any:

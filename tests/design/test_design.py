@@ -7,7 +7,7 @@ import pytest
 
 import incentax as ix
 from incentax.design._solution import raise_unless_designed
-from incentax.design.accurate import _pieces
+from incentax.design.accurate import _pieces, arrive, incentives_of, LowerLevel
 from incentax.design.accurate._smoothed import evaluate_smoothed, start_point
 
 from ..cases import BANK, emission_tax_free
@@ -398,3 +398,43 @@ def test_searches_that_end_in_one_point_are_proved_once(monkeypatch):
     solution = ix.design(problem, jnp.ones(2))
     np.testing.assert_allclose(solution.theta, 2.0, rtol=1e-6)
     assert len(proofs) == 1
+
+
+def test_a_walk_ends_where_another_has_proved_its_end_and_nowhere_else():
+    """The least value on a piece draws all walks, one that had no step left among them."""
+    game = ix.Game(lambda theta, x: x - theta[:1], ix.NonNegative((1,)))
+
+    def objective(theta, x):
+        return jnp.sum((x - 1) ** 2) + 0.05 * (theta[1] - 1) ** 2 + 0.1 * theta[0] ** 2
+
+    problem = ix.DesignProblem(game, objective, ix.Box(-5.0, 5.0))
+    level = LowerLevel(problem, jnp.zeros(2), jnp.zeros(1))
+    incentives, _ = incentives_of(level)
+    first, second = (
+        arrive(level, np.array(theta), np.zeros(1)) for theta in ([-1.0, 3.0], [-2.0, -3.0])
+    )
+    ended = _pieces.walk(level, first, incentives, 1)
+    assert ended.descent.verdict == "no"
+    found = _pieces.walk(level, second, incentives, 50, [ended])
+    assert found.descent.verdict == "yes"
+    np.testing.assert_allclose(found.place.objective, 1 / 11, rtol=1e-9)
+    assert _pieces.walk(level, first, incentives, 50, [found]) is found
+
+
+def test_values_that_are_refused_are_no_alarm_to_those_who_look_for_nan():
+    def objective(theta, x):
+        return jnp.sum(x - 0.5 * jnp.log(x - 0.1))
+
+    game = ix.Game(lambda theta, x: x - theta, ix.NonNegative((2,)))
+    problem = ix.DesignProblem(game, objective, ix.Box(0.0, 5.0))
+    with jax.debug_nans(True):
+        solution = ix.design(problem, jnp.ones(2))
+    np.testing.assert_allclose(solution.theta, 0.6, rtol=1e-6)
+
+
+def test_many_incentives_without_a_least_value_end_soon():
+    game = ix.Game(lambda theta, x: x - theta, ix.Reals((70,)))
+    problem = ix.DesignProblem(game, lambda theta, x: -jnp.sum(x), ix.Reals())
+    solution = ix.design(problem, jnp.zeros(70), throw=False)
+    assert solution.result == ix.RESULTS.unbounded
+    assert solution.steps < 200

@@ -56,7 +56,8 @@ def design_accurately(task: Task) -> DesignSolution:
         solution = _best_of_starts(problem, theta, x, key, how)
         if known:  # a history as long as the steps that were taken
             taken = int(solution.steps)
-            history = jax.tree.map(lambda leaf: leaf[:taken], solution.history)
+            kept = jax.tree.map(lambda leaf: np.asarray(leaf)[:taken], solution.history)
+            history = jax.device_put(kept)
             solution = eqx.tree_at(lambda s: s.history, solution, history)
     flat = ravel_pytree(solution.theta)[0]
     away = is_far(problem, theta, flat, solution.objective, jnp.inf)

@@ -71,5 +71,6 @@ def damped_bend(moved: Array, bent: Array, image: Array) -> tuple[Array, Array]:
         0.8 * quadratic / jnp.where(quadratic > curvature, quadratic - curvature, 1),
     )
     damped = share * bent + (1 - share) * image
-    fine = (quadratic > 0) & (moved @ damped > 0) & jnp.all(jnp.isfinite(damped))
+    tiny = jnp.finfo(moved.dtype).tiny
+    fine = (quadratic > 0) & (moved @ damped > tiny) & jnp.all(jnp.isfinite(damped))
     return damped, fine

@@ -55,7 +55,7 @@ def walk(
 
     Then pieces that are no neighbours are tried: every pair in turn is forced to its other side.
     `before`: other walks; one that will not come so far at its pace gives up, and one that comes
-    to where another ended ends there too.
+    to where another ended, of which it is proved that no direction descends, ends there too.
     """
     known = min((other.place.objective for other in before), default=np.inf)
     active, rows = place.at.active & ~place.at.degenerate, []
@@ -88,8 +88,8 @@ def walk(
                 break
             active, place = move(reached, active), reached
         for other in before:
-            if _is_at(place, other.place):
-                return replace(other, rows=rows)
+            if other.descent.verdict == "yes" and _is_at(place, other.place):
+                return other
         descent = decide(place.at, incentives, place.theta)
         reached, piece = None, active
         if may() and descent.verdict == "no":
@@ -114,8 +114,9 @@ def walk(
 def _is_at(place: Place, other: Place) -> bool:
     """Whether both are one point but for what steps leave."""
     apart = np.concatenate([place.theta - other.theta, place.packed - other.packed])
-    level = abs(place.objective - other.objective) <= _SAME * abs(other.objective)
-    return bool(level and np.max(np.abs(apart) / other.at.unit, initial=0.0) <= _NEAR)
+    least = max(_SAME * abs(other.objective), worthless(other))
+    near = np.max(np.abs(apart) / other.at.unit, initial=0.0) <= max(_NEAR, 10 * other.at.eps)
+    return bool(near and abs(place.objective - other.objective) <= least)
 
 
 def _is_behind(rows: list[tuple[float, float, float]], most: int, known: float) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
@@ -58,7 +59,13 @@ def _arrived(
     inside = _inside(level, theta)
     point, value = level.settle(inside, near.reshape(level.x.shape))
     packed = ravel_pytree(point)[0]
-    return inside, packed, value, linearise(level, inside, packed)
+    like = jax.eval_shape(linearise, level, inside, packed)
+    found = jax.lax.cond(
+        jnp.isfinite(value),
+        lambda: linearise(level, inside, packed),
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like),
+    )
+    return inside, packed, value, found
 
 
 def nearest(level: LowerLevel, theta: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from ._levels import Evaluation, Levels, mean_cost, scale_of_products
 from ._limited_memory import damped_bend, LimitedMemory
 from ._quadratic import quadratic_step
 from ._smoothed import Smoothing, start_point
+from ._unbounded import is_bottomless
 
 # Complementarity products in the course of a run, relative to the size of x and F; 0 is exact.
 _LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -23,7 +24,7 @@ _FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
 # Dispersions of choice, relative to the mean cost.
 _DISPERSIONS = (1e-2, 1e-3, 1e-4)
 _STEPS_A_LEVEL = 25
-# Up to this many incentives a matrix costs nothing.
+# Up to this many incentives a step by a matrix costs nothing.
 _FEW = 64
 
 
@@ -157,6 +158,8 @@ def _advance(levels: Levels, now: Search) -> Search:
     decrease = jnp.where(taken, now.objective - found.objective, 0)
     drop = jnp.maximum(now.drop, decrease)
     done = _is_done(levels, now, fine, (promised, decrease), drop, objective=found.objective)
+    if levels.is_free:
+        done |= is_bottomless(found.objective, jnp.linalg.norm(found.gradient), theta)
     # What was found of a trial that was not taken is no part of the point.
     found = tree_where(fine, found, _point_of(now))
     better = levels.is_exact(now.level) & fine & (found.objective < now.best_objective)
@@ -255,9 +258,9 @@ def _is_done(
 
 
 def _first_curvature(incentives: LinearConstraints, theta: Array, gradient: Array) -> Array:
-    """By which a step changes `theta` by a tenth of its size."""
-    size = jnp.maximum(jnp.max(jnp.abs(gradient)), jnp.finfo(theta.dtype).tiny)
-    return size / (0.1 * _width(incentives, theta))
+    """A curvature by which a step changes `theta` by a tenth of its size."""
+    size = jnp.max(jnp.abs(gradient)) / (0.1 * _width(incentives, theta))
+    return jnp.maximum(size, jnp.finfo(theta.dtype).tiny)
 
 
 def _least(level: Array, levels: Levels) -> Array:
