@@ -57,7 +57,7 @@ def stages(name: str, data: str | None, tolls: int, steps: int, times: float) ->
         network, demand = timed(
             "read", lambda: ix.traffic.read_tntp(*files, **WEIGHTS.get(name, {}))
         )
-    demand = ix.traffic.Demand(demand.pairs, times * demand.trips)
+    demand = ix.traffic.Demand(demand.pairs, times * demand.trips, times * demand.within_zones)
     found |= {"links": network.number_of_links, "pairs": len(demand.trips)}
     user = timed("user equilibrium, gap 1e-6", lambda: ix.traffic.assign(network, demand))
     found["beckmann"], found["user"] = user.beckmann, user.total_travel_time

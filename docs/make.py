@@ -78,8 +78,8 @@ def _bank() -> str:
         "",
         f"The {len(tables[0])} designs of `ix.problems.bank.designs` with the least value that is "
         f"known, and the {len(tables[1])} equilibria of `ix.problems.bank.equilibria`, both by "
-        "name. A source of incentax means that no publication has the problem; where its value is "
-        "not derived under *about*, it is the least that any method has found.",
+        "name. Where the source is incentax the best value is of no publication; where it is not "
+        "derived under *about* either, it is the least that any method has found.",
     ]
     files = sorted({_file_of(entry) for table in tables for entry in table.values()})
     for file in files:

@@ -133,7 +133,7 @@ def _new_program(function: Callable, key: _Key, options: tuple) -> Any:
 
 _program = functools.lru_cache(maxsize=_KEPT)(_new_program)
 # Parts of the callers' programs, which `jax.grad` outside of `jit` compiles for themselves, without
-# the quick compilation; and the users' functions, which are traced and no more.
+# the quick compilation; and the users' functions and what is asked at the door, traced and no more.
 _part = functools.lru_cache(maxsize=_KEPT // 8)(_new_program)
 _function = functools.lru_cache(maxsize=_KEPT)(_new_program)
 

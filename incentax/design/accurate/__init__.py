@@ -10,11 +10,7 @@ from ._examine import examine as examine, NO_DERIVATIVE as NO_DERIVATIVE
 from ._judge import is_judgeable as is_judgeable, judge as judge
 from ._lower_level import LowerLevel as LowerLevel
 from ._pieces import gradient_on as gradient_on
-from ._place import (
-    arrive as arrive,
-    nearest as nearest,
-    Place as Place,
-)
+from ._place import arrive as arrive, nearest as nearest, Place as Place
 from ._quadratic import least_quadratic as least_quadratic
 from ._search import updated_curvature as updated_curvature
 from ._smoothed import smoothing_of as smoothing_of
