@@ -8,6 +8,7 @@ import pytest
 
 import incentax as ix
 from incentax.design.globally._branch import bound_by_branching
+from incentax.design.globally._follow import bound_by_following
 from incentax.design.globally._structure import NoBound, quadratic_design
 
 DESIGNS = ix.problems.bank.designs
@@ -90,6 +91,88 @@ def test_no_incentive_of_a_grid_is_better_than_the_bound(p, count, seeds):
     assert p > 1 or several  # local optima mislead in some of them
 
 
+class Indefinite(eqx.Module):
+    """`u^T bend u / 2` of `u = (theta, x)`, with curvatures of both signs."""
+
+    bend: jax.Array
+
+    def __call__(self, theta, x):
+        u = jnp.concatenate([theta, x])
+        return u @ self.bend @ u / 2
+
+
+def followed(problem, incentives, strategies, seed):
+    """Strongly monotone agents, sets and an objective of which nothing but its degree is known."""
+    random = np.random.default_rng(seed)
+    bend = random.normal(size=(4, 4))
+    game = ix.Game(problem.game.operator, strategies)
+    return ix.DesignProblem(game, Indefinite(jnp.asarray(bend + bend.T)), incentives)
+
+
+SIDES = ix.Polyhedron(inequality=(jnp.array([[1.0, 2.0, 0.0], [-1.0, 0.5, 1.0]]), jnp.ones(2)),
+                      lower=-jnp.ones(3), upper=1.0)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [ix.Box(jnp.zeros(3), 1.0), ix.Simplex((3,)), SIDES],
+    ids=lambda s: type(s).__name__,
+)
+def test_the_least_value_along_one_incentive_is_that_of_a_fine_grid(strategies):
+    thetas = jnp.linspace(-2.0, 2.0, 2001)[:, None]
+    for seed in range(8):
+        problem = followed(drawn(seed, 1), ix.Box(jnp.full(1, -2.0), 2.0), strategies, seed)
+        found, xs = values(problem, thetas)
+        worst = int(np.argmax(found))
+        start = np.concatenate([thetas[worst], xs[worst]]), float(found[worst])
+        program = quadratic_design(problem, thetas[0], xs[0])
+        bound = bound_by_following(program, start, margin=1e-9, max_pieces=100)
+        assert bound.finished
+        assert bound.value <= float(found.min()) + 1e-8
+        assert bound.value >= float(found.min()) - 1e-3 * (1 + abs(float(found.min())))
+        again = float(values(problem, jnp.asarray(bound.theta)[None])[0][0])
+        assert again == pytest.approx(bound.value, rel=1e-7, abs=1e-7)
+
+
+def test_agents_that_are_alike_reach_their_limits_together():
+    """Three firms in step: a breakpoint of one is that of all; three others stay at zero."""
+    slope = jnp.eye(6) + jnp.ones((6, 6))
+    game = ix.Game(lambda theta, x: slope @ x - theta * jnp.array([1.0] * 3 + [0.0] * 3),
+                   ix.Box(jnp.zeros(6), 1.0))  # fmt: skip
+    problem = ix.DesignProblem(
+        game, lambda theta, x: x @ x - 3 * x[0] * theta[0] + theta @ theta / 4, ix.Box(-9.0, 9.0)
+    )
+    theta = jnp.zeros(1)
+    program = quadratic_design(problem, theta, jnp.zeros(6))
+    bound = bound_by_following(program, (np.zeros(7), 0.0), margin=1e-9, max_pieces=10)
+    # x = theta / 4 up to theta = 4, then 1: 3 - 3 theta + theta^2 / 4 is least at 6.
+    assert bound.value == pytest.approx(-6.0)
+    assert bound.theta == pytest.approx(6.0)
+    assert bound.nodes == 3
+    found = ix.design_globally(problem, theta, starts=2)
+    assert found.proved
+    assert found.bound == pytest.approx(-6.0)
+
+
+def test_where_equilibria_are_not_followed():
+    def why(problem, words, **more):
+        program = quadratic_design(problem, jnp.zeros(1), jnp.zeros(2))
+        with pytest.raises(NoBound, match=words):
+            bound_by_following(program, (np.zeros(3), 0.0), margin=1e-9, **{"max_pieces": 9} | more)
+
+    game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(2), 1.0))
+    downhill = ix.DesignProblem(game, lambda theta, x: x.sum() - theta.sum(), ix.Reals((1,)))
+    why(downhill, "falls without end along the incentive")
+    kept = ix.DesignProblem(game, lambda theta, x: x.sum() - theta.sum(), ix.Box(-3.0, 3.0))
+    why(kept, "not all pieces were followed", max_pieces=1)
+    swaps = ix.Game(lambda theta, x: x[::-1] - theta, ix.Box(jnp.zeros(2), 1.0))
+    why(ix.DesignProblem(swaps, downhill.objective, kept.incentive_set), "strongly monotone")
+    # Where they are not, and the objective is not convex, nothing is proved.
+    two = ix.DesignProblem(game, lambda theta, x: theta @ x, ix.Box(jnp.zeros(2), 1.0))
+    found = ix.design_globally(two, jnp.ones(2), starts=1)
+    assert found.reason == "the objective is not convex in incentives and strategies together"
+
+
 def test_basins_and_a_proof():
     """Agents follow the tax up to 1: staying away has an optimum of its own."""
     game = ix.Game(lambda theta, x: x - theta, ix.Box(jnp.zeros(1), 1.0))
@@ -137,7 +220,6 @@ def test_what_is_not_affine_or_not_convex_is_not_proved():
     refused(of(bent), one, "operator is not affine")
     refused(of(ix.Game(lambda theta, x: x**3 - theta, box)), one, "operator is not affine")
     refused(of(plain, lambda theta, x: jnp.sum(x**4)), one, "objective is not quadratic")
-    refused(of(plain, lambda theta, x: jnp.sum(theta * x)), one, "not convex in incentives and")
     moving = ix.Game(lambda theta, x: x - 2.0, lambda theta: ix.Box(jnp.zeros(2), theta))
     refused(of(moving), one, "sets that do not move")
     cap = ix.Constraint(lambda theta, x: theta.sum(), upper=1.0)

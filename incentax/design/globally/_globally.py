@@ -17,6 +17,7 @@ from .._solution import DesignSolution
 from .._task import spread_starts, task_at_door
 from ..scenarios import ScenarioProblem
 from ._branch import Bound, bound_by_branching
+from ._follow import bound_by_following
 from ._structure import NoBound, quadratic_design
 
 # Relative distance of objectives, and of incentives, within which two ends are one.
@@ -44,7 +45,7 @@ class GlobalSolution(NamedTuple):
     - `bound`: proved: no incentive of the set is better; minus infinity where none is to be had.
     - `gap`: of the objective to the bound, relative. `proved`: whether it is within `tol`; where it
       is not, `reason` says why.
-    - `nodes`: how often the proof branched.
+    - `nodes`: how often the proof branched, or pieces that it followed.
     """
 
     solution: DesignSolution
@@ -87,13 +88,15 @@ def design_globally(
     """The best design of all, where local optima mislead: for a few incentives.
 
     Local designs from many starts, of which the basins are told; and where the game is affine, on
-    fixed sets, and the objective is convex and quadratic in `(theta, x)`, a proof: branch and bound
-    over the pairs of slack and multiplier, of which one or the other is zero at an equilibrium. Its
-    programs are linear, under tangents of the objective, and solved by HiGHS. Whether a problem is
-    of this kind is read off its program, not sampled. Of several equilibria the bound holds for
-    the best one.
+    fixed sets, and the objective is quadratic in `(theta, x)`, a proof. For one incentive and a
+    strongly monotone game, equilibria are followed from piece to piece, on each of which the
+    objective is a parabola. Else, where the objective is convex, branch and bound over the pairs of
+    slack and multiplier, of which one or the other is zero at an equilibrium: its programs are
+    linear, under tangents of the objective, and solved by HiGHS. Whether a problem is of this kind
+    is read off its program, not sampled. Of several equilibria the bound holds for the best one.
 
-    Takes as long as `starts` designs, and up to two programs for each of `max_nodes`.
+    Takes as long as `starts` designs, and a pivot for each piece or up to two programs for each of
+    `max_nodes`.
 
     **Arguments:**
 
@@ -101,7 +104,8 @@ def design_globally(
     - `starts`: `theta0`, and points in the box of the incentives or ever wider around it.
     - `tol`: the gap at which the proof is done, relative to the objective (where that is near zero,
       to a thousandth of what the starts began with).
-    - `max_nodes`: when it ends without one; `.bound` is what is proved by then.
+    - `max_nodes`: pieces or branches after which it ends without one; `.bound` is what is proved by
+      then.
     - `seconds`: after these no other start, and no other node, is begun. The first start is.
 
     **Raises** `ValueError` for a wrong argument, and within `jit` or `vmap`; [`DesignFailure`][]
@@ -220,14 +224,18 @@ def _proved(
         return jnp.where(fine, problem.objective(point, found.x), jnp.inf)
 
     start = np.concatenate([np.ravel(theta), np.ravel(x)])
-    bound = bound_by_branching(
-        program,
-        lambda flat: float(value(jnp.asarray(flat, theta.dtype))) / size,
-        (start, float(best.objective) / size),
-        margin=margin,
-        max_nodes=max_nodes,
-        until=until,
-    )
+    known = start, float(best.objective) / size
+    try:
+        bound = bound_by_following(program, known, margin=margin, max_pieces=max_nodes, until=until)
+    except NoBound:
+        bound = bound_by_branching(
+            program,
+            lambda flat: float(value(jnp.asarray(flat, theta.dtype))) / size,
+            known,
+            margin=margin,
+            max_nodes=max_nodes,
+            until=until,
+        )
     if bound.theta is not None:
         point = problem.incentive_set.project(jnp.asarray(bound.theta).reshape(theta.shape))
         again = design(problem, point.astype(theta.dtype), x0=best.x, starts=1, throw=False)

@@ -1,0 +1,198 @@
+"""The equilibria followed along one incentive, from piece to piece: each is a parabola."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ._branch import Bound
+from ._structure import NoBound, QuadraticDesign
+
+# Below this part of what it is made of, a number counts as zero.
+_ZERO = 1e-9
+# Pivots after which a tableau is computed anew, and what rounding it may show then.
+_PIVOTS, _ROUNDING = 64, 1e-6
+
+
+class _Tableau:
+    """`level + rate t + matrix (the numbers held at zero)`, a row for each pair.
+
+    A pair is the slack of a limit and its multiplier, neither of them negative: at an equilibrium
+    one is zero, the slack where the limit is `tight`, and the row tells the other.
+    """
+
+    def __init__(self, level: np.ndarray, rate: np.ndarray, matrix: np.ndarray):
+        self._given = np.column_stack([matrix, level, rate])
+        self.hold(np.zeros(len(level), bool))
+
+    def hold(self, tight: Bool[np.ndarray, " pairs"]) -> None:
+        """Computes the rows with these limits tight."""
+        table, n = self._given.copy(), len(tight)
+        rows, rest = np.flatnonzero(tight), np.flatnonzero(~tight)
+        block = table[np.ix_(rows, rows)]
+        try:
+            inverse = np.linalg.inv(block)
+        except np.linalg.LinAlgError:
+            raise NoBound("limits that bind at once depend on each other") from None
+        if np.abs(block @ inverse - np.eye(rows.size)).max(initial=0.0) > _ROUNDING:
+            raise NoBound("limits that bind at once depend on each other")
+        solved = -inverse @ table[rows]
+        solved[:, rows] = inverse
+        columns = table[np.ix_(rest, rows)]
+        table[np.ix_(rest, rows)] = 0.0
+        table[rest] += columns @ solved
+        table[rows] = solved
+        self.table, self.tight, self.pivots, self.n = table, tight.copy(), 0, n
+
+    def at(self, t: float) -> Float[np.ndarray, " pairs"]:
+        """The numbers that are not held at zero."""
+        return self.table[:, -2] + self.table[:, -1] * t
+
+    def zeros(self, t: float) -> Bool[np.ndarray, " pairs"]:
+        """Which of them are rounding, or less."""
+        size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
+        return self.at(t) <= _ZERO * size + _ZERO**2 * size.max(initial=0.0)
+
+    def pivot(self, k: int) -> None:
+        """The limit `k` becomes tight, or is so no longer."""
+        table, centre = self.table, self.table[k, k]
+        if not centre > _ZERO * np.abs(table[k, : self.n]).max():
+            raise NoBound("limits that bind at once depend on each other")
+        column, row = table[:, k] / centre, table[k].copy()
+        column[k] = row[k] = 0.0
+        table -= np.outer(column, row)
+        table[:, k], table[k], table[k, k] = column, -row / centre, 1.0 / centre
+        self.tight[k] = not self.tight[k]
+        self.pivots += 1
+
+    def settle(self, t: float, sign: float) -> None:
+        """Pivots until no number is negative at `t`, or on the side of `sign` from it.
+
+        The least index first: this ends, for principal minors of the matrix are positive (Murty,
+        Mathematical Programming 7, 1974).
+        """
+        for _ in range(10 * self.n + 10):
+            zero, rates = self.zeros(t), sign * self.table[:, -1]
+            below = zero & (rates < -_ZERO * np.abs(rates).max(initial=0.0))
+            size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
+            below |= self.at(t) < -_ROUNDING * (size + _ZERO * size.max(initial=0.0))
+            if not below.any():
+                return
+            self.pivot(int(np.argmax(below)))
+        raise NoBound("limits that bind at once were not told apart")
+
+    def pieces(self, t: float, end: float) -> Iterator[tuple[float, float]]:
+        """From where to where limits that are tight stay so, one after the other from `t`."""
+        sign = 1.0 if end > t else -1.0
+        while t != end:
+            if self.pivots >= _PIVOTS:
+                before = self.at(t)
+                self.hold(self.tight)
+                if np.abs(self.at(t) - before).max() > _ROUNDING * np.abs(before).max():
+                    raise NoBound("rounding grew while equilibria were followed")
+            self.settle(t, sign)
+            falls = (sign * self.table[:, -1] < 0) & ~self.zeros(t)
+            reach = -self.table[falls, -2] / self.table[falls, -1]
+            to = sign * min(sign * end, (sign * reach).min(initial=np.inf))
+            yield t, to
+            t = to
+
+
+class _Curve:
+    """The strategies `x(t)` and the objective while the same limits are tight."""
+
+    def __init__(self, design: QuadraticDesign):
+        agents, d = design.agents, len(design.slope)
+        force, slope = design.slope[:, :1], design.slope[:, 1:]
+        rounding = 1e-10 * np.abs(slope).max()
+        if np.linalg.eigvalsh((slope + slope.T) / 2).min() <= rounding:
+            raise NoBound("equilibria are followed in games that are strongly monotone")
+        low, high = (np.flatnonzero(np.isfinite(agents[name])) for name in ("lower", "upper"))
+        e, eye = len(agents["equality"]), np.eye(d)
+        borne = np.hstack([agents["inequality"].T, -eye[:, low], eye[:, high]])
+        room = [agents["inequality_level"], -agents["lower"][low], agents["upper"][high]]
+        edges = agents["equality"], agents["equality_level"][:, None]
+        system = np.block([[slope, edges[0].T], [edges[0], np.zeros((e, e))]])
+        right = np.block(
+            [
+                [-design.force[:, None], -force, -borne],
+                [edges[1], np.zeros((e, 1 + borne.shape[1]))],
+            ]
+        )
+        try:
+            solved = np.linalg.solve(system, right)[:d]
+        except np.linalg.LinAlgError:
+            raise NoBound("equalities of the agents depend on each other") from None
+        self.design, self.free, self.pushed = design, solved[:, :2], solved[:, 2:]
+        slack = -borne.T @ solved
+        slack[:, 0] += np.concatenate(room)
+        self.pairs = slack[:, 0], slack[:, 1], slack[:, 2:]
+
+    def least(self, table: _Tableau, begin: float, end: float) -> tuple[float, float]:
+        """The least objective from `begin` to `end`, and where it is."""
+        held = table.table[table.tight, -2:]
+        x, along = (self.free + self.pushed[:, table.tight] @ held).T
+        u, du = np.append(begin, x + along * begin), np.append(1.0, along)
+        value, far, sign = self.design.value(u), abs(end - begin), np.sign(end - begin)
+        rows = self.design.direction
+        terms = self.design.curvature * (rows @ u) * (rows @ du), self.design.linear * du
+        first = sign * sum(part.sum() for part in terms)
+        bends = self.design.curvature * (rows @ du) ** 2
+        second = bends.sum()
+        if abs(first) <= _ZERO * sum(np.abs(part).sum() for part in terms):
+            first = 0.0
+        if abs(second) <= _ZERO * np.abs(bends).sum():
+            second = 0.0
+        if not np.isfinite(far) and (second < 0 or (second == 0 and first < 0)):
+            raise NoBound("the objective falls without end along the incentive")
+        stops = [0.0, far] if np.isfinite(far) else [0.0]
+        if second > 0:
+            stops.append(float(np.clip(-first / second, 0.0, far)))
+        values = [value + first * s + second * s**2 / 2 for s in stops]
+        k = int(np.argmin(values))
+        return values[k], float(begin + sign * stops[k])
+
+
+def _interval(limits: dict[str, np.ndarray]) -> tuple[float, float]:
+    """Where one incentive may lie."""
+    lower, upper = [limits["lower"][0]], [limits["upper"][0]]
+    for slope, level in zip(limits["inequality"][:, 0], limits["inequality_level"]):
+        (upper if slope > 0 else lower).append(level / slope if slope else -np.inf)
+    return float(max(lower)), float(min(upper))
+
+
+def bound_by_following(
+    design: QuadraticDesign,
+    start: tuple[np.ndarray, float],
+    *,
+    margin: float,
+    max_pieces: int,
+    until: float = np.inf,
+) -> Bound:
+    """The least value of all, along one incentive: equilibria are piecewise affine in it.
+
+    From `start`, a point `(theta, x)` and the objective there, to both ends of the incentive's set,
+    by principal pivots of the agents' conditions (Cottle, Pang, Stone, The Linear Complementarity
+    Problem, section 4.5). Needs a strongly monotone game, whose equilibrium is one; the objective
+    need not be convex. [`NoBound`][] where that is not so, or limits end the way before its end.
+    """
+    if len(design.linear) - len(design.slope) != 1 or len(design.incentives["equality"]):
+        raise NoBound("equilibria are followed along one incentive")
+    curve, (low, high) = _Curve(design), _interval(design.incentives)
+    table = _Tableau(*curve.pairs)
+    t = float(np.clip(start[0][0], low, high))
+    table.settle(t, 1.0)
+    begun, pieces = table.tight.copy(), 0
+    best, theta = start[1], None
+    for end in (low, high):
+        table.hold(begun)
+        for begin, to in table.pieces(t, end):
+            pieces += 1
+            if pieces > max_pieces or time.monotonic() > until:
+                raise NoBound("not all pieces were followed")
+            value, place = curve.least(table, begin, to)
+            if value < start[1] - margin and value < best:
+                theta = np.array([place])
+            best = min(best, value)
+    return Bound(best, pieces, theta, best, True)
