@@ -3,6 +3,11 @@ from ._base import (
     Memory as Memory,
     Pullback as Pullback,
 )
+from ._face_system import (
+    FaceSystem as FaceSystem,
+    solve_by_gradients as solve_by_gradients,
+    symmetry_of as symmetry_of,
+)
 from ._implicit import Implicit as Implicit, Neumann as Neumann
 from ._laws import (
     AbstractLaw as AbstractLaw,

@@ -94,6 +94,15 @@ def _by_matrix(system: Callable, eye: Array, right_side: Array) -> Array:
     return solve(matrix, right_side.ravel()).reshape(right_side.shape)
 
 
+def symmetry_of(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array] | None:
+    """Weights with which `∂F/∂x` is symmetric, and its diagonal, where a game knows that."""
+    diagonal = game.potential_diagonal(theta, x)
+    if diagonal is None:
+        return None
+    weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
+    return weights, diagonal
+
+
 def solve_by_gradients(
     system: "FaceSystem",
     right_side: Array,
@@ -119,15 +128,17 @@ def solve_by_gradients(
     respond = face.response(jnp.where(face.scale > 0, whole, 1))
     # Forward `(weights A) w = weights b`; adjoint `(A weights) y = b` with `w = weights y`.
     before, after = (1.0, weights) if adjoint else (weights, 1.0)
+    start = face.project(start / after)
     solution, _ = cg(
         lambda w: before * system.on_face(after * w),
         before * face.project(right_side),
-        face.project(start / after),
+        start,
         tol=tol,
         maxiter=max_iterations,
         M=lambda left: unscaled(face, respond(unscaled(face, left))),
     )
-    return after * solution
+    # Of a right side that is rounding alone the squares vanish, by which it divides.
+    return after * jnp.where(jnp.all(jnp.isfinite(solution)), solution, start)
 
 
 def unless_solved(system: Callable, right_side: Array, w: Array, least: Array | float) -> Array:

@@ -32,6 +32,7 @@ from ._face_system import (
     solve_by_gradients,
     solve_by_neumann,
     solve_explicitly,
+    symmetry_of,
     unless_solved,
     unscaled,
 )
@@ -145,7 +146,7 @@ class Implicit(AbstractSensitivity):
                 correct = partial(reduced.correct, known.inverse)
                 w = refined(system, right_side, w, correct, tol)
         else:
-            symmetry = _symmetry(game, theta, x)
+            symmetry = symmetry_of(game, theta, x)
             start = known.solution.reshape(x.shape)
             w = self._solve(system, right_side, start, symmetry, adjoint=True)
             known = Memory(w.ravel(), None)
@@ -215,7 +216,7 @@ class Implicit(AbstractSensitivity):
 
         def solve_unchecked(apply, right_side: Array, *, adjoint: bool) -> Array:
             if form is None:
-                symmetry = _symmetry(game, theta, x)
+                symmetry = symmetry_of(game, theta, x)
                 start = jnp.zeros_like(right_side)
                 w = self._solve(apply, right_side, start, symmetry, adjoint=adjoint)
                 if not self._explicit(x.size):
@@ -359,14 +360,6 @@ class Implicit(AbstractSensitivity):
 
 def _default_tol(dtype: jnp.dtype) -> float:
     return 1e-10 if dtype == jnp.float64 else 1e-5
-
-
-def _symmetry(game: AbstractGame, theta: PyTree, x: Array) -> tuple[Array, Array] | None:
-    diagonal = game.potential_diagonal(theta, x)
-    if diagonal is None:
-        return None
-    weights = jnp.ones_like(x) if game.weights is None else game.weights.astype(x.dtype)
-    return weights, diagonal
 
 
 def _side_by_side(first: Array, second: Array) -> tuple[Array, Array]:

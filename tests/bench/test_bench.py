@@ -156,6 +156,7 @@ def test_one_method_on_one_problem(tmp_path):
 
 
 @pytest.mark.slow  # each compiles its own
+@pytest.mark.filterwarnings("ignore:`ZerothOrderRegulator:UserWarning")  # its steps begin large
 @pytest.mark.parametrize(
     "method",
     ["design", "design-and-play", "double loop", "regulator", "SLSQP", "L-BFGS-B", "Nelder-Mead"],

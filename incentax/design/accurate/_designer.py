@@ -29,6 +29,7 @@ from ._judge import is_judgeable, judgement, unknowns
 from ._lower_level import LowerLevel
 from ._pieces import Walk, walk
 from ._place import arrive
+from ._responses import has_responses
 from ._search import Search, search
 from ._smoothed import Smoothing, smoothing_of
 from ._unbounded import is_far
@@ -46,7 +47,9 @@ def design_accurately(task: Task) -> DesignSolution:
     # Where nothing can bind there are no pieces, and no kinks at which a proof is needed.
     plain = _is_plain(problem, theta) and size > _SMALL
     walkable = known and not plain and is_judgeable(problem, theta, x, entropic)
-    how = _How(task.steps, task.starts, smoothing, curved, not walkable, entropic)
+    # Smoothing says that there are kinks: there the curvature of one side leads astray.
+    responsive = smoothing is None and x.size > _LARGE and has_responses(problem, theta, x)
+    how = _How(task.steps, task.starts, smoothing, curved, responsive, not walkable, entropic)
     if walkable:
         searched = _search_from_starts(problem, theta, x, key, how)
         solution = _gone_far(problem, theta, searched[0]) or _walk_from_ends(
@@ -113,19 +116,22 @@ _regret = compiled(lambda problem, theta, x: largest_regret(problem.game, theta,
 # Up to this many incentives, strategies and constraints second derivatives are affordable, and so
 # many cost nothing.
 _CURVED, _SMALL = 1200, 64
+# Beyond this many strategies a program for the curvature is soon worth compiling.
+_LARGE = 2000
 
 
 class _How(eqx.Module):
     """Steps from each start, starts, and what the problem allows: see [`search`][].
 
-    `smoothing`: how, if at all; `curved`: second derivatives are affordable; `alone`: no
-    steps on pieces follow.
+    `smoothing`: how, if at all; `curved`: second derivatives are affordable, `responsive`: by a
+    linear system for each incentive; `alone`: no steps on pieces follow.
     """
 
     steps: int = eqx.field(static=True)
     starts: int = eqx.field(static=True)
     smoothing: Smoothing | None = eqx.field(static=True)
     curved: bool = eqx.field(static=True)
+    responsive: bool = eqx.field(static=True)
     alone: bool = eqx.field(static=True)
     entropic: bool | None = eqx.field(static=True)
 
@@ -142,6 +148,7 @@ def _search(
         level,
         smoothing=how.smoothing,
         curved=how.curved,
+        responsive=how.responsive,
         alone=how.alone,
         entropic=how.entropic,
         part=part,

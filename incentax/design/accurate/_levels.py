@@ -16,10 +16,20 @@ from ...sensitivity import Implicit
 from ...sets import InteriorPoint, LinearConstraints, Reals
 from .._problem import DesignProblem, evaluate_hypergradient
 from ._reduced import made_convex
+from ._responses import curvature_by_responses
 from ._smoothed import evaluate_smoothed, smoothed_curvature, Smoothing
 
 # Of the equilibria whose objectives are compared.
 _TOL = 1e-10
+# Steps after which the responses to all incentives are worth their while again, at least, and for
+# how many incentives there has been one.
+_EVERY, _MANY = 10, 30
+# Curvatures by responses are known to a hundredth: parts of the largest below this are not.
+_BLUNT = 1e-4
+# How far the model is trusted, in parts of the width of the incentives' set.
+_TRUSTED = 0.1
+# Up to this many incentives a step by a matrix costs nothing.
+_FEW = 64
 
 
 class Evaluation(eqx.Module):
@@ -65,7 +75,8 @@ class Levels:
 
     `mu`: complementarity products of the levels (dispersions, where `smoothing` is by entropy), in
     units of a run's scale; `first`: the level at which descent begins, after a look at the exact
-    objective; `tight`: the first one that is not left early; `longest`: steps on the last one.
+    objective; `tight`: the first one that is not left early; `longest`: steps on the last one;
+    `curved`, `responsive`: how second derivatives are to be had, if at all.
     """
 
     problem: DesignProblem
@@ -78,6 +89,7 @@ class Levels:
     longest: int
     smoothing: Smoothing | None
     curved: bool
+    responsive: bool
     entropic: bool | None
 
     @property
@@ -90,9 +102,26 @@ class Levels:
         """Whether nothing bounds the incentive."""
         return isinstance(self.problem.incentive_set, Reals)
 
+    def is_forgetful(self, incentives: int) -> bool:
+        """Whether the model is one of the last steps, for a matrix is dear and nothing needs it."""
+        plain = self.smoothing is None and not self.responsive
+        return plain and self.is_free and incentives > _FEW
+
     def unravel(self, theta: Array) -> PyTree:
         """The incentive as the user's functions take it."""
         return ravel_pytree(self.like)[1](theta)
+
+    def near(self, theta: Array) -> LinearConstraints:
+        """The incentives to which a step may lead: where curvatures are those of one point, and of
+        both signs, a longer one leads to another optimum."""
+        bounds = self.incentives
+        if not self.responsive:
+            return bounds
+        width = bounds.upper - bounds.lower
+        size = jnp.maximum(1.0, jnp.max(jnp.abs(theta)))
+        most = _TRUSTED * jnp.where(jnp.isfinite(width), width, size)
+        both = jnp.maximum(bounds.lower, theta - most), jnp.minimum(bounds.upper, theta + most)
+        return eqx.tree_at(lambda bounds: (bounds.lower, bounds.upper), bounds, both)
 
     def is_exact(self, level: Array) -> Array:
         """Whether a level is without smoothing."""
@@ -135,21 +164,28 @@ class Levels:
         )
 
     def model(self, now: Any) -> Any:
-        """The curvature of the smoothed objective where that is affordable, else from steps."""
-        if self.smoothing != "central" or not self.curved:
+        """The curvature of the objective where that is affordable, else from steps."""
+        if self.smoothing == "central" and self.curved:
+            wanted, compute, least = ~self.is_exact(now.level), self._central_curvature, 1e-8
+        elif self.responsive:
+            wanted = now.level_steps % max(_EVERY, now.theta.size // _MANY) == 0
+            compute, least = self._curvature_by_responses, _BLUNT
+        else:
             return now.hessian
-        central, mu = now.central, now.scale * self.mu[now.level]
-        assert central is not None
 
         def computed() -> Array:
-            curvature = smoothed_curvature(
-                self.problem, self.like, now.theta, central, self.shape, mu=mu
-            )
-            convex = made_convex(curvature, now.gradient, now.theta)
+            convex = made_convex(compute(now), now.gradient, now.theta, least)
             return jnp.where(jnp.all(jnp.isfinite(convex)), convex, now.hessian)
 
-        wanted = ~self.is_exact(now.level) & ~now.fresh
-        return jax.lax.cond(wanted, computed, lambda: now.hessian)
+        return jax.lax.cond(wanted & ~now.fresh, computed, lambda: now.hessian)
+
+    def _central_curvature(self, now: Any) -> Array:
+        central, mu = now.central, now.scale * self.mu[now.level]
+        assert central is not None
+        return smoothed_curvature(self.problem, self.like, now.theta, central, self.shape, mu=mu)
+
+    def _curvature_by_responses(self, now: Any) -> Array:
+        return curvature_by_responses(self.problem, self.like, now.theta, now.x)
 
 
 def scale_of_products(problem: DesignProblem, theta: PyTree, x: Array) -> Array:

@@ -15,7 +15,8 @@ def quadratic_step(
 ) -> tuple[Float[Array, " p"], Float[Array, ""]]:
     """`argmin g'd + d'Bd/2` with `theta + d` in the set, and the decrease that is promised.
 
-    A step of zero where none was found. `B` is positive definite.
+    Where it was not found, a point of the set that promises one; a step of zero where there is none
+    either. `B` is positive definite.
     """
     # Curvatures may differ by ten orders of magnitude near a kink: each direction in its own unit,
     # all in that of the gradient, rows of length one.
@@ -43,11 +44,18 @@ def quadratic_step(
         scaled,
         jnp.zeros_like(theta),
         tol=1e-10,
-        max_steps=80,
+        max_steps=200,
     )
-    solved = residual <= max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
-    step = jnp.where(solved, unit * own * found.x, 0)
-    return step, -(gradient @ step + step @ hessian @ step / 2)
+    small = max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
+    beyond = scaled.inequality @ found.x - scaled.inequality_level
+    missed = scaled.equality(found.x) - scaled.equality_level
+    inside = (jnp.max(beyond, initial=0.0) <= small) & (
+        jnp.max(jnp.abs(missed), initial=0.0) <= small
+    )
+    step = unit * own * found.x
+    promised = -(gradient @ step + step @ hessian @ step / 2)
+    fine = (residual <= small) | (inside & (promised > 0))
+    return jnp.where(fine, step, 0), jnp.where(fine, promised, 0)
 
 
 def least_quadratic(

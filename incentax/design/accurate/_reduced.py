@@ -54,11 +54,15 @@ class Surface(eqx.Module):
 
 
 def made_convex(
-    curvature: Float[Array, "p p"], gradient: Float[Array, " p"], theta: Float[Array, " p"]
+    curvature: Float[Array, "p p"],
+    gradient: Float[Array, " p"],
+    theta: Float[Array, " p"],
+    least: float = 1e-8,
 ) -> Float[Array, "p p"]:
     """Curvatures by their size, in the unit of each entry of `theta`.
 
-    None is so small that a step is longer than 1000 times `theta`.
+    None is so small that a step is longer than 1000 times `theta`, or is below `least` where the
+    diagonal is 1.
     """
     diagonal = jnp.abs(jnp.diagonal(curvature))
     longest = 1e3 * jnp.maximum(1, jnp.abs(theta))
@@ -66,6 +70,6 @@ def made_convex(
     own = jnp.maximum(own, 1e-16 * jnp.max(own))
     root = jnp.sqrt(jnp.where(own > 0, own, 1))
     values, vectors = eigh((curvature + curvature.T) / (2 * root[:, None] * root[None, :]))
-    values = jnp.maximum(jnp.abs(values), 1e-8)
+    values = jnp.maximum(jnp.abs(values), least)
     convex = (vectors * values[None, :]) @ vectors.T
     return root[:, None] * convex * root[None, :]

@@ -24,8 +24,6 @@ _FURTHER = (1e-8, 1e-10, 1e-12, 1e-14)
 # Dispersions of choice, relative to the mean cost.
 _DISPERSIONS = (1e-2, 1e-3, 1e-4)
 _STEPS_A_LEVEL = 25
-# Up to this many incentives a step by a matrix costs nothing.
-_FEW = 64
 
 
 class Search(eqx.Module):
@@ -68,6 +66,7 @@ def search(
     *,
     smoothing: Smoothing | None,
     curved: bool,
+    responsive: bool,
     alone: bool,
     entropic: bool | None,
     part: tuple[Search | None, Int[Array, ""]] | None = None,
@@ -77,8 +76,9 @@ def search(
     Much smoothing leads past local optima, but may ask for incentives that keep agents from what
     smoothing alone made them do, and end far away where nothing depends on them any more.
     `part`: from where a search stands, if it has begun, to so many steps of it.
-    `smoothing`: how, if at all; `curved`: second derivatives are affordable; `alone`: no
-    steps on pieces follow, so that this has to reach the end itself.
+    `smoothing`: how, if at all; `curved`: second derivatives are affordable, `responsive`: by one
+    linear system for each incentive; `alone`: no steps on pieces follow, so that this has to reach
+    the end itself.
     """
     flat0, _ = ravel_pytree(theta0)
     # The first level only looks where the start lies; the last one is exact again.
@@ -97,6 +97,7 @@ def search(
         longest=max_steps if alone else 10,
         smoothing=smoothing,
         curved=curved,
+        responsive=responsive,
         entropic=entropic,
     )
     start, until = part or (None, jnp.int32(max_steps))
@@ -116,7 +117,7 @@ def _start(levels: Levels, theta: Array, x: Array, max_steps: int) -> Search:
         objective=jnp.asarray(jnp.inf, dtype),
         gradient=jnp.zeros(theta.size, dtype),
         hessian=LimitedMemory(theta.size, jnp.ones((), dtype))
-        if levels.smoothing is None and levels.is_free and theta.size > _FEW
+        if levels.is_forgetful(theta.size)
         else jnp.eye(theta.size, dtype=dtype),
         x=x,
         central=None
@@ -142,7 +143,7 @@ def _advance(levels: Levels, now: Search) -> Search:
     if isinstance(hessian, LimitedMemory):
         step, promised = hessian.step(now.gradient)
     else:
-        step, promised = quadratic_step(now.gradient, hessian, levels.incentives, now.theta)
+        step, promised = quadratic_step(now.gradient, hessian, levels.near(now.theta), now.theta)
     found, theta, fine = _line_search(levels, now, jnp.where(now.fresh, 0, step))
     taken = fine & ~now.fresh
     moved, bent = theta - now.theta, found.gradient - now.gradient
