@@ -1,7 +1,7 @@
 """What a city costs: CPU seconds and memory of every stage, by size.
 
     python city.py [--data FOLDER] [--networks ...] [--cities 8 11 14 15] [--tolls 100] [--steps 0]
-                   [--demand 1.0] [--out FILE]
+                   [--demand 1.0] [--most N] [--out FILE]
 
 `--data`: a folder of the TransportationNetworks collection (`NAME_net.tntp`, `NAME_trips.tntp`).
 Each network runs in a process of its own; a stage that compiles is run once before it is timed, and
@@ -25,12 +25,14 @@ NETWORKS = ("SiouxFalls", "Anaheim", "Barcelona", "Winnipeg", "ChicagoSketch", "
 WEIGHTS = {"ChicagoSketch": {"toll_weight": 0.02, "distance_weight": 0.04}}
 # Networks of which paths are not found here: that takes too long for a comparison.
 LARGE = ("berlin-center",)
-# Paths a pair of a generated city, whose streets have many ties; entries up to which tolls are
-# designed.
-MOST, DESIGNED = 200, 4_000_000
+# Paths a pair at each of two equilibria, where streets have as many ties as in a generated city;
+# entries up to which tolls are designed.
+MOST, DESIGNED = 200, 8_000_000
 
 
-def stages(name: str, data: str | None, tolls: int, steps: int, times: float) -> dict:
+def stages(
+    name: str, data: str | None, tolls: int, steps: int, times: float, most: int | None
+) -> dict:
     """CPU seconds of every stage of one network, and what was found, at so many times its trips."""
     import jax  # noqa: PLC0415  # each process has its own
 
@@ -68,8 +70,8 @@ def stages(name: str, data: str | None, tolls: int, steps: int, times: float) ->
     found["system"] = system.total_travel_time
     if name in LARGE:
         return found | {"peak_gb": _peak()}
-    most = {"most": MOST} if name.startswith("city ") else {}
-    paths = timed("paths", lambda: ix.traffic.generate_paths(network, demand, **most))
+    most = most or (MOST if name.startswith("city ") else 1000)
+    paths = timed("paths", lambda: ix.traffic.generate_paths(network, demand, most=most))
     found |= {"paths": paths.number_of_paths, "entries": int(paths.links.size)}
     links = ix.traffic.most_congested(network, user.flows, min(tolls, network.number_of_links))
     instance = timed(
@@ -157,11 +159,12 @@ def main() -> None:
     parser.add_argument("--tolls", type=int, default=100)
     parser.add_argument("--steps", type=int, default=0, help="of the designer; 0: no design")
     parser.add_argument("--demand", type=float, default=1.0, help="times the trips of the data")
+    parser.add_argument("--most", type=int, help="paths a pair at each equilibrium")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        asked = (options.data, options.tolls, options.steps, options.demand)
+        asked = (options.data, options.tolls, options.steps, options.demand, options.most)
         print(json.dumps(stages(options.one, *asked)))
         return
     names = [f"city {size}" for size in options.cities]
@@ -171,6 +174,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", name, "--tolls", str(options.tolls)]
         command += ["--steps", str(options.steps), "--demand", str(options.demand)]
         command += ["--data", options.data] if options.data else []
+        command += ["--most", str(options.most)] if options.most else []
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         row = json.loads(ran.stdout) if ran.returncode == 0 else {"network": name}
         row |= {} if ran.returncode == 0 else {"failed": ran.stderr[-500:]}

@@ -126,9 +126,10 @@ def _by_method(rows: Rows) -> Table:
         counted = map(str, (len(solved), *counts, failed))
         lines.append((method, *counted, *clocks, ratio, *ends, *proof))
     title = (
-        "Methods. Claimed: called a success at another value than the best known; seconds and "
-        "megabytes are medians over what each solved, the ratio to the fastest is a geometric "
-        "mean, lines are those of its adapter"
+        "Methods. Claimed: called a success at another value than the best known; elsewhere: at "
+        "such a value without that claim; refused: not taken on; failed: no answer, or a limit "
+        "passed; seconds and megabytes are medians over what each solved, the ratio to the fastest "
+        "is a geometric mean, lines are those of its adapter"
     )
     title += "; B-stationary: proved by `ix.certify`" * examined
     return Table(title, columns, lines)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ...sensitivity import FaceSystem, solve_by_gradients, symmetry_of
 from .._problem import DesignProblem
 
-# Responses that are kept, at most: 400 MB in float64.
+# Responses that are kept, at most: 200 MB.
 _KEPT = 5e7
 # Relative residual of the linear systems: a model needs no more.
 _TOL, _ITERATIONS = 1e-2, 300
@@ -63,13 +63,20 @@ def curvature_by_responses(
     multiplier = solve(lambda v: pull(v)[0], through, adjoint=True)
     driven = jax.linearize(lambda theta: operator(theta, x), theta)[1]
     unit = jnp.eye(theta.size, dtype=theta.dtype)
-    responses = jax.lax.map(lambda way: solve(push, driven(way), adjoint=False), unit)
+
+    def respond(way: Array) -> Array:
+        # In single precision: there is no larger array, and they are known to a hundredth.
+        return solve(push, driven(way), adjoint=False).astype(jnp.float32)
+
+    responses = jax.lax.map(respond, unit)
 
     def lagrangian(theta: Array, x: Array) -> Array:
         return objective(theta, x) + jnp.vdot(multiplier, operator(theta, x))
 
     def bend(ways: tuple[Array, Array]) -> Array:
-        _, (own, through) = jax.jvp(jax.grad(lagrangian, (0, 1)), (theta, x), ways)
-        return own + responses @ through
+        way, response = ways
+        along = way, response.astype(x.dtype)
+        _, (own, through) = jax.jvp(jax.grad(lagrangian, (0, 1)), (theta, x), along)
+        return own + (responses @ through.astype(jnp.float32)).astype(own.dtype)
 
     return jax.lax.map(bend, (unit, responses))
