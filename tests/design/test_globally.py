@@ -113,10 +113,18 @@ SIDES = ix.Polyhedron(inequality=(jnp.array([[1.0, 2.0, 0.0], [-1.0, 0.5, 1.0]])
                       lower=-jnp.ones(3), upper=1.0)  # fmt: skip
 
 
+# Rows that say the same twice, and a strategy that cannot move.
+TWICE = ix.Polyhedron(
+    inequality=(jnp.array([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]]), jnp.array([1.0, 2.0])),
+    lower=jnp.array([-1.0, -1.0, 0.3]),
+    upper=jnp.array([1.0, 1.0, 0.3]),
+)
+
+
 @pytest.mark.parametrize(
     "strategies",
-    [ix.Box(jnp.zeros(3), 1.0), ix.Simplex((3,)), SIDES],
-    ids=lambda s: type(s).__name__,
+    [ix.Box(jnp.zeros(3), 1.0), ix.Simplex((3,)), SIDES, TWICE],
+    ids=["box", "simplex", "sides", "twice"],
 )
 def test_the_least_value_along_one_incentive_is_that_of_a_fine_grid(strategies):
     thetas = jnp.linspace(-2.0, 2.0, 2001)[:, None]

@@ -84,13 +84,13 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     if _degree(objective, u0) > 2:
         raise NoBound("the objective is not quadratic in incentives and strategies")
     force, slope = operator(u0), jax.jacfwd(operator)(u0)
-    gradient, hessian = jax.grad(objective)(u0), np.asarray(jax.hessian(objective)(u0))
+    gradient, hessian = jax.grad(objective)(u0), np.asarray(jax.hessian(objective)(u0), np.float64)
     curvature, direction = np.linalg.eigh((hessian + hessian.T) / 2)
     largest = np.abs(curvature).max(initial=0.0)
     bent = np.abs(curvature) > _FLAT * largest
-    start = np.asarray(u0)
-    linear = np.asarray(gradient) - hessian @ start
-    slope = np.asarray(slope)
+    start = np.asarray(u0, np.float64)
+    linear = np.asarray(gradient, np.float64) - hessian @ start
+    slope = np.asarray(slope, np.float64)
     found = QuadraticDesign(
         constant=float(objective(u0)) - float(linear @ start + 0.5 * start @ hessian @ start),
         linear=linear,
@@ -111,12 +111,12 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
 
 def _plain(limits: LinearConstraints, dtype: jnp.dtype) -> dict[str, np.ndarray]:
     return {
-        "lower": np.asarray(limits.lower).ravel(),
-        "upper": np.asarray(limits.upper).ravel(),
-        "equality": np.asarray(limits.equality.dense(dtype)),
-        "equality_level": np.asarray(limits.equality_level),
-        "inequality": np.asarray(limits.inequality),
-        "inequality_level": np.asarray(limits.inequality_level),
+        "lower": np.asarray(limits.lower, np.float64).ravel(),
+        "upper": np.asarray(limits.upper, np.float64).ravel(),
+        "equality": np.asarray(limits.equality.dense(dtype), np.float64),
+        "equality_level": np.asarray(limits.equality_level, np.float64),
+        "inequality": np.asarray(limits.inequality, np.float64),
+        "inequality_level": np.asarray(limits.inequality_level, np.float64),
     }
 
 
