@@ -162,6 +162,41 @@ def test_agents_that_are_alike_reach_their_limits_together():
     assert found.bound == pytest.approx(-6.0)
 
 
+@pytest.mark.parametrize("unit", [1e-5, 1.0, 1e9, 1e14])
+def test_a_proof_in_other_units_of_costs_and_strategies(unit):
+    """`x = (min(5 theta, 1/2), min(theta, 1))` above 0: best is 4, and there is one at -1."""
+    slope, low = unit * jnp.eye(2), jnp.zeros(2)
+    force = Force(slope, -unit * jnp.array([[5.0], [1.0]]), low)
+    game = ix.Game(force, ix.Box(low, jnp.array([0.5, 1.0])))
+    problem = ix.DesignProblem(
+        game, lambda theta, x: -(theta[0] ** 2) / 2 - theta[0] + 4 * x[1], ix.Box(-4.0, 4.0)
+    )
+    found = ix.design_globally(problem, jnp.array([-4.0]), starts=1)
+    assert found.proved
+    assert found.bound == pytest.approx(-8.0)
+    np.testing.assert_allclose(found.solution.theta, [4.0])
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e6])
+def test_a_curvature_that_is_small_in_its_unit_counts(unit):
+    """`t + t^2 / 2 - 2 y + 5 y^2 - 4 y t` with `y = min(max(t, 0), 1)`: -1.5 at 3, -0.5 at -1."""
+    both = jnp.array([1.0, unit])
+
+    def objective(theta, x):
+        t, y = theta[0], x[1] / unit
+        return t + t**2 / 2 - 2 * y + 5 * y**2 - 4 * y * t
+
+    game = ix.Game(
+        lambda theta, x: (x - jnp.array([5.0, 1.0]) * both * theta) / both,
+        ix.Box(jnp.zeros(2), jnp.array([0.5, 1.0]) * both),
+    )
+    problem = ix.DesignProblem(game, objective, ix.Box(-4.0, 4.0))
+    program = quadratic_design(problem, jnp.array([-1.0]), jnp.zeros(2))
+    start = np.array([-1.0, 0.0, 0.0]), -0.5
+    bound = bound_by_following(program, start, margin=1e-9, max_pieces=10)
+    assert bound.value == pytest.approx(-1.5)
+
+
 def test_where_equilibria_are_not_followed():
     def why(problem, words, **more):
         program = quadratic_design(problem, jnp.zeros(1), jnp.zeros(2))

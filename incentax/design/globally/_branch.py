@@ -153,7 +153,7 @@ def bound_by_branching(
     incentive known, after so many nodes, or when [`time.monotonic`][] says `until`. `start`: a
     point `(theta, x)` and the objective there.
     """
-    if design.curvature.min(initial=0.0) < 0:
+    if not design.is_convex:
         raise NoBound("the objective is not convex in incentives and strategies together")
     program = _Program(design)
     program.touch(start[0], (0.0, *(s * 10.0**k for k in range(0, 7, 2) for s in (-1, 1))))

@@ -11,6 +11,10 @@ from ._structure import NoBound, QuadraticDesign
 
 # Below this part of what it is made of, a number counts as zero.
 _ZERO = 1e-9
+# Below this part of its terms a slope or a curvature of the objective does.
+_NOTHING = 1e-14
+# ... and a rate of a slack or a multiplier.
+_NOISE = 1e-12
 # Pivots after which a tableau is computed anew, and what rounding it may show then.
 _PIVOTS, _ROUNDING = 64, 1e-6
 
@@ -52,7 +56,7 @@ class _Tableau:
     def zeros(self, t: float) -> Bool[np.ndarray, " pairs"]:
         """Which of them are rounding, or less."""
         size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
-        return self.at(t) <= _ZERO * size + _ZERO**2 * size.max(initial=0.0)
+        return self.at(t) <= _ZERO * size
 
     def pivot(self, k: int) -> None:
         """The limit `k` becomes tight, or is so no longer."""
@@ -69,14 +73,14 @@ class _Tableau:
     def settle(self, t: float, sign: float) -> None:
         """Pivots until no number is negative at `t`, or on the side of `sign` from it.
 
-        The least index first: this ends, for principal minors of the matrix are positive (Murty,
-        Mathematical Programming 7, 1974).
+        The least index first: this ends where principal minors of the matrix are positive (Murty,
+        Mathematical Programming 7, 1974); others are refused by `pivot`.
         """
         for _ in range(10 * self.n + 10):
-            zero, rates = self.zeros(t), sign * self.table[:, -1]
-            below = zero & (rates < -_ZERO * np.abs(rates).max(initial=0.0))
+            below = self.zeros(t) & self._falls(sign)
             size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
-            below |= self.at(t) < -_ROUNDING * (size + _ZERO * size.max(initial=0.0))
+            rows = np.flatnonzero(self.at(t) < -_ROUNDING * size)
+            below[rows] |= self.at(t)[rows] < -_ZERO * (self._terms(rows) @ np.array([1, abs(t)]))
             if not below.any():
                 return
             self.pivot(int(np.argmax(below)))
@@ -92,21 +96,43 @@ class _Tableau:
                 if np.abs(self.at(t) - before).max() > _ROUNDING * np.abs(before).max():
                     raise NoBound("rounding grew while equilibria were followed")
             self.settle(t, sign)
-            falls = (sign * self.table[:, -1] < 0) & ~self.zeros(t)
+            falls = self._falls(sign) & ~self.zeros(t)
             reach = -self.table[falls, -2] / self.table[falls, -1]
             to = sign * min(sign * end, (sign * reach).min(initial=np.inf))
+            self._check(t, to if np.isfinite(to) else t + sign * (1 + abs(t)))
             yield t, to
             t = to
+
+    def _falls(self, sign: float) -> Bool[np.ndarray, " pairs"]:
+        """Which numbers fall by more than the rounding of what their own rate is made of."""
+        rates = sign * self.table[:, -1]
+        falls = rates < 0
+        rows = np.flatnonzero(falls)
+        falls[rows] = -rates[rows] > _NOISE * self._terms(rows)[:, 1]
+        return falls
+
+    def _terms(self, rows: np.ndarray) -> Float[np.ndarray, "rows 2"]:
+        """Sizes of what level and rate of some rows are computed from."""
+        given, tight = np.abs(self._given[:, -2:]), self.tight
+        through = np.abs(self.table[np.ix_(rows, np.flatnonzero(tight))])
+        return through @ given[tight] + given[rows] * ~tight[rows, None]
+
+    def _check(self, t: float, to: float) -> None:
+        """No number may fall below zero on a piece by more than what it is made of lets it."""
+        size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1]) * max(abs(t), abs(to))
+        below = self.at(to) < -_ROUNDING * size
+        if (below & self._falls(1.0 if to > t else -1.0)).any():
+            raise NoBound("rounding leads equilibria out of the agents' set")
 
 
 class _Curve:
     """The strategies `x(t)` and the objective while the same limits are tight."""
 
-    def __init__(self, design: QuadraticDesign):
+    def __init__(self, design: QuadraticDesign, rounding: float):
         agents, d = design.agents, len(design.slope)
         force, slope = design.slope[:, :1], design.slope[:, 1:]
-        rounding = 1e-10 * np.abs(slope).max()
-        if np.linalg.eigvalsh((slope + slope.T) / 2).min() <= rounding:
+        least = max(rounding, 1e-10) * np.abs(slope).max()
+        if np.linalg.eigvalsh((slope + slope.T) / 2).min() <= least:
             raise NoBound("equilibria are followed in games that are strongly monotone")
         low, high = (np.flatnonzero(np.isfinite(agents[name])) for name in ("lower", "upper"))
         e, eye = len(agents["equality"]), np.eye(d)
@@ -124,32 +150,34 @@ class _Curve:
             solved = np.linalg.solve(system, right)[:d]
         except np.linalg.LinAlgError:
             raise NoBound("equalities of the agents depend on each other") from None
-        self.design, self.free, self.pushed = design, solved[:, :2], solved[:, 2:]
         slack = -borne.T @ solved
         slack[:, 0] += np.concatenate(room)
-        self.pairs = slack[:, 0], slack[:, 1], slack[:, 2:]
+        # A slack and its multiplier in one unit: the diagonal of their matrix is 1.
+        diagonal, terms = np.diagonal(slack[:, 2:]), (np.abs(borne) * np.abs(solved[:, 2:])).sum(0)
+        moves = diagonal > _ZERO * terms  # or equalities hold it
+        own = 1 / np.sqrt(np.where(moves, diagonal, 1))
+        self.design, self.free, self.pushed = design, solved[:, :2], solved[:, 2:] * own
+        self.pairs = own * slack[:, 0], own * slack[:, 1], own[:, None] * slack[:, 2:] * own
 
     def least(self, table: _Tableau, begin: float, end: float) -> tuple[float, float]:
         """The least objective from `begin` to `end`, and where it is."""
         held = table.table[table.tight, -2:]
         x, along = (self.free + self.pushed[:, table.tight] @ held).T
         u, du = np.append(begin, x + along * begin), np.append(1.0, along)
-        value, far, sign = self.design.value(u), abs(end - begin), np.sign(end - begin)
-        rows = self.design.direction
-        terms = self.design.curvature * (rows @ u) * (rows @ du), self.design.linear * du
-        first = sign * sum(part.sum() for part in terms)
-        bends = self.design.curvature * (rows @ du) ** 2
-        second = bends.sum()
-        if abs(first) <= _ZERO * sum(np.abs(part).sum() for part in terms):
+        far, sign = abs(end - begin), np.sign(end - begin)
+        terms = self.design.linear * du, (self.design.hessian @ u) * du
+        bends = du * (self.design.hessian @ du)
+        first, second = sign * sum(part.sum() for part in terms), bends.sum()
+        if abs(first) <= _NOTHING * sum(np.abs(part).sum() for part in terms):
             first = 0.0
-        if abs(second) <= _ZERO * np.abs(bends).sum():
+        if abs(second) <= _NOTHING * np.abs(bends).sum():
             second = 0.0
         if not np.isfinite(far) and (second < 0 or (second == 0 and first < 0)):
             raise NoBound("the objective falls without end along the incentive")
         stops = [0.0, far] if np.isfinite(far) else [0.0]
         if second > 0:
             stops.append(float(np.clip(-first / second, 0.0, far)))
-        values = [value + first * s + second * s**2 / 2 for s in stops]
+        values = [self.design.value(u + sign * s * du) for s in stops]
         k = int(np.argmin(values))
         return values[k], float(begin + sign * stops[k])
 
@@ -167,6 +195,7 @@ def bound_by_following(
     start: tuple[np.ndarray, float],
     *,
     margin: float,
+    rounding: float = 0.0,
     max_pieces: int,
     until: float = np.inf,
 ) -> Bound:
@@ -175,11 +204,12 @@ def bound_by_following(
     From `start`, a point `(theta, x)` and the objective there, to both ends of the incentive's set,
     by principal pivots of the agents' conditions (Cottle, Pang, Stone, The Linear Complementarity
     Problem, section 4.5). Needs a strongly monotone game, whose equilibrium is one; the objective
-    need not be convex. [`NoBound`][] where that is not so, or limits end the way before its end.
+    need not be convex. `rounding`: of the slopes given, relative. [`NoBound`][] where that is not
+    so, or limits end the way before its end.
     """
     if len(design.linear) - len(design.slope) != 1 or len(design.incentives["equality"]):
         raise NoBound("equilibria are followed along one incentive")
-    curve, (low, high) = _Curve(design), _interval(design.incentives)
+    curve, (low, high) = _Curve(design, rounding), _interval(design.incentives)
     table = _Tableau(*curve.pairs)
     t = float(np.clip(start[0][0], low, high))
     table.settle(t, 1.0)

@@ -104,8 +104,8 @@ def design_globally(
     - `starts`: `theta0`, and points in the box of the incentives or ever wider around it.
     - `tol`: the gap at which the proof is done, relative to the objective (where that is near zero,
       to a thousandth of what the starts began with).
-    - `max_nodes`: pieces or branches after which it ends without one; `.bound` is what is proved by
-      then.
+    - `max_nodes`: pieces, or branches, after which it ends without one; `.bound` is what branches
+      have proved by then.
     - `seconds`: after these no other start, and no other node, is begun. The first start is.
 
     **Raises** `ValueError` for a wrong argument, and within `jit` or `vmap`; [`DesignFailure`][]
@@ -226,8 +226,17 @@ def _proved(
     start = np.concatenate([np.ravel(theta), np.ravel(x)])
     known = start, float(best.objective) / size
     try:
-        bound = bound_by_following(program, known, margin=margin, max_pieces=max_nodes, until=until)
+        bound = bound_by_following(
+            program,
+            known,
+            margin=margin,
+            rounding=100 * float(jnp.finfo(best.x.dtype).eps),
+            max_pieces=max_nodes,
+            until=until,
+        )
     except NoBound:
+        if theta.size == 1 and not program.is_convex:
+            raise
         bound = bound_by_branching(
             program,
             lambda flat: float(value(jnp.asarray(flat, theta.dtype))) / size,

@@ -34,13 +34,15 @@ class NoBound(Exception):
 class QuadraticDesign(NamedTuple):
     """`min q(u)` over `u = (theta, x)` where `x` is an equilibrium of `F(u) = force + slope u`.
 
-    - `q(u) = constant + linear u + sum of curvature_k / 2 (direction_k u)^2`.
+    - `q(u) = constant + linear u + u' hessian u / 2`, and of the last term `curvature_k / 2
+      (direction_k u)^2` by its eigenvalues, but for those that are rounding.
     - `agents`: `equality x = equality_level`, `inequality x <= inequality_level`, `lower <= x <=
       upper`; `incentives`: the same of `theta`.
     """
 
     constant: float
     linear: Float[np.ndarray, " u"]
+    hessian: Float[np.ndarray, "u u"]
     curvature: Float[np.ndarray, " k"]
     direction: Float[np.ndarray, "k u"]
     force: Float[np.ndarray, " x"]
@@ -50,13 +52,17 @@ class QuadraticDesign(NamedTuple):
 
     def value(self, u: np.ndarray) -> float:
         """`q(u)`."""
-        along = self.direction @ u
-        return float(self.constant + self.linear @ u + 0.5 * self.curvature @ along**2)
+        return float(self.constant + self.linear @ u + 0.5 * u @ self.hessian @ u)
 
     def over(self, size: float) -> "QuadraticDesign":
         """With the objective divided by `size`."""
-        parts = self.constant / size, self.linear / size, self.curvature / size
-        return self._replace(constant=parts[0], linear=parts[1], curvature=parts[2])
+        names = ("constant", "linear", "hessian", "curvature")
+        return self._replace(**{name: getattr(self, name) / size for name in names})
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether no curvature is negative."""
+        return self.curvature.min(initial=0.0) >= 0
 
 
 def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> QuadraticDesign:
@@ -85,7 +91,8 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
         raise NoBound("the objective is not quadratic in incentives and strategies")
     force, slope = operator(u0), jax.jacfwd(operator)(u0)
     gradient, hessian = jax.grad(objective)(u0), np.asarray(jax.hessian(objective)(u0), np.float64)
-    curvature, direction = np.linalg.eigh((hessian + hessian.T) / 2)
+    hessian = (hessian + hessian.T) / 2
+    curvature, direction = np.linalg.eigh(hessian)
     largest = np.abs(curvature).max(initial=0.0)
     bent = np.abs(curvature) > _FLAT * largest
     start = np.asarray(u0, np.float64)
@@ -94,6 +101,7 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     found = QuadraticDesign(
         constant=float(objective(u0)) - float(linear @ start + 0.5 * start @ hessian @ start),
         linear=linear,
+        hessian=hessian,
         curvature=curvature[bent],
         direction=direction.T[bent],
         force=np.asarray(force) - slope @ start,
