@@ -197,6 +197,38 @@ def test_a_curvature_that_is_small_in_its_unit_counts(unit):
     assert bound.value == pytest.approx(-1.5)
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e6])
+def test_an_objective_that_is_not_convex_in_any_unit(unit):
+    """`theta_1^2 - y^2` with `y = x_1 / unit`."""
+    both = jnp.array([1.0, unit])
+    game = ix.Game(lambda theta, x: x / both - theta, ix.Box(jnp.zeros(2), both))
+    problem = ix.DesignProblem(
+        game, lambda theta, x: theta[0] ** 2 - (x[1] / unit) ** 2, ix.Box(jnp.zeros(2), 1.0)
+    )
+    assert not quadratic_design(problem, jnp.ones(2), both).is_convex
+    crossed = ix.DesignProblem(
+        game, lambda theta, x: theta[0] ** 2 + theta[1] * x[1] / unit, problem.incentive_set
+    )
+    assert not quadratic_design(crossed, jnp.ones(2), both).is_convex
+    plain = ix.DesignProblem(
+        game, lambda theta, x: (theta[0] - x[1] / unit) ** 2, problem.incentive_set
+    )
+    assert quadratic_design(plain, jnp.ones(2), both).is_convex
+
+
+def test_rounding_of_agents_that_have_left_is_no_slope():
+    """At a tax beyond all of them nobody produces, and the objective is level for ever."""
+    entry = DESIGNS["emission tax, 50 firms, output non-negative, tax per damage"]
+    theta = jnp.array([9.74893])
+    x = ix.solve_equilibrium(entry.problem.game, theta).x
+    value = float(entry.problem.objective(theta, x))
+    program = quadratic_design(entry.problem, theta, x)
+    start = np.concatenate([theta, x]), value
+    bound = bound_by_following(program, start, margin=1e-9, max_pieces=200)
+    assert bound.nodes >= 50  # they leave one after another
+    assert bound.value == pytest.approx(entry.best, rel=1e-6)
+
+
 def test_where_equilibria_are_not_followed():
     def why(problem, words, **more):
         program = quadratic_design(problem, jnp.zeros(1), jnp.zeros(2))

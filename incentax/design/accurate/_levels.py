@@ -113,13 +113,11 @@ class Levels:
 
     def near(self, theta: Array) -> LinearConstraints:
         """The incentives to which a step may lead: where curvatures are those of one point, and of
-        both signs, a longer one leads to another optimum."""
+        both signs, a longer one leads to another optimum. Not where an incentive has no range."""
         bounds = self.incentives
         if not self.responsive:
             return bounds
-        width = bounds.upper - bounds.lower
-        size = jnp.maximum(1.0, jnp.max(jnp.abs(theta)))
-        most = _TRUSTED * jnp.where(jnp.isfinite(width), width, size)
+        most = _TRUSTED * (bounds.upper - bounds.lower)
         both = jnp.maximum(bounds.lower, theta - most), jnp.minimum(bounds.upper, theta + most)
         return eqx.tree_at(lambda bounds: (bounds.lower, bounds.upper), bounds, both)
 

@@ -49,6 +49,7 @@ def quadratic_step(
     small = max(1e-8, 100 * float(jnp.finfo(theta.dtype).eps))
     beyond = scaled.inequality @ found.x - scaled.inequality_level
     missed = scaled.equality(found.x) - scaled.equality_level
+    # Bounds are kept by whoever takes the step.
     inside = (jnp.max(beyond, initial=0.0) <= small) & (
         jnp.max(jnp.abs(missed), initial=0.0) <= small
     )

@@ -44,18 +44,14 @@ class _Program:
         self.design = design
         d, u = design.slope.shape
         p, agents, inside = u - d, design.agents, design.incentives
-        low = np.flatnonzero(np.isfinite(agents["lower"]))
-        high = np.flatnonzero(np.isfinite(agents["upper"]))
-        e, m = len(agents["equality"]), len(agents["inequality"])
-        pairs, self.u = m + low.size + high.size, u
+        borne, levels = design.limits
+        e, pairs, self.u = len(agents["equality"]), len(levels), u
         self.slack = u + e + np.arange(pairs)
         self.pull = self.slack + pairs
         self.tau = u + e + 2 * pairs + np.arange(len(design.curvature))
         n = u + e + 2 * pairs + len(self.tau)
-        eye, nothing = np.eye(d), np.zeros
-        # The agents' conditions, their equalities, and `slack = b - A x, x - lower, upper - x`.
-        borne = np.hstack([agents["inequality"].T, -eye[:, low], eye[:, high]])
-        levels = [agents["inequality_level"], -agents["lower"][low], agents["upper"][high]]
+        nothing = np.zeros
+        # The agents' conditions, their equalities, and the slacks of their limits.
         conditions = [design.slope, agents["equality"].T, nothing((d, pairs)), borne]
         before, after = nothing((e, p)), nothing((e, e + 2 * pairs))
         spare = nothing((pairs, p)), nothing((pairs, e)), np.eye(pairs), nothing((pairs, pairs))
@@ -64,7 +60,7 @@ class _Program:
             np.hstack([before, agents["equality"], after]),
             np.hstack([spare[0], borne.T, *spare[1:]]),
         ]
-        right = [-design.force, agents["equality_level"], *levels]
+        right = [-design.force, agents["equality_level"], levels]
         more = nothing((len(inside["equality"]), u + e + 2 * pairs))
         more[:, :p] = inside["equality"]
         rows.append(more)

@@ -27,12 +27,12 @@ class _Tableau:
     """
 
     def __init__(self, level: np.ndarray, rate: np.ndarray, matrix: np.ndarray):
-        self._given = np.column_stack([matrix, level, rate])
+        self._given, self.n = np.column_stack([matrix, level, rate]), len(level)
         self.hold(np.zeros(len(level), bool))
 
     def hold(self, tight: Bool[np.ndarray, " pairs"]) -> None:
         """Computes the rows with these limits tight."""
-        table, n = self._given.copy(), len(tight)
+        table = self._given.copy()
         rows, rest = np.flatnonzero(tight), np.flatnonzero(~tight)
         block = table[np.ix_(rows, rows)]
         try:
@@ -47,16 +47,18 @@ class _Tableau:
         table[np.ix_(rest, rows)] = 0.0
         table[rest] += columns @ solved
         table[rows] = solved
-        self.table, self.tight, self.pivots, self.n = table, tight.copy(), 0, n
+        self.table, self.tight, self.pivots = table, tight.copy(), 0
 
     def at(self, t: float) -> Float[np.ndarray, " pairs"]:
         """The numbers that are not held at zero."""
         return self.table[:, -2] + self.table[:, -1] * t
 
+    def _size(self, t: float) -> Float[np.ndarray, " pairs"]:
+        return np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
+
     def zeros(self, t: float) -> Bool[np.ndarray, " pairs"]:
         """Which of them are rounding, or less."""
-        size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
-        return self.at(t) <= _ZERO * size
+        return self.at(t) <= _ZERO * self._size(t)
 
     def pivot(self, k: int) -> None:
         """The limit `k` becomes tight, or is so no longer."""
@@ -78,9 +80,8 @@ class _Tableau:
         """
         for _ in range(10 * self.n + 10):
             below = self.zeros(t) & self._falls(sign)
-            size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1] * t)
-            rows = np.flatnonzero(self.at(t) < -_ROUNDING * size)
-            below[rows] |= self.at(t)[rows] < -_ZERO * (self._terms(rows) @ np.array([1, abs(t)]))
+            rows = np.flatnonzero(self.at(t) < -_ROUNDING * self._size(t))
+            below[rows] |= self.at(t)[rows] < -_ZERO * (self._terms(rows) @ [1, abs(t)])
             if not below.any():
                 return
             self.pivot(int(np.argmax(below)))
@@ -93,7 +94,8 @@ class _Tableau:
             if self.pivots >= _PIVOTS:
                 before = self.at(t)
                 self.hold(self.tight)
-                if np.abs(self.at(t) - before).max() > _ROUNDING * np.abs(before).max():
+                size = self._terms(np.arange(self.n)) @ [1, abs(t)]
+                if (np.abs(self.at(t) - before) > _ROUNDING * size).any():
                     raise NoBound("rounding grew while equilibria were followed")
             self.settle(t, sign)
             falls = self._falls(sign) & ~self.zeros(t)
@@ -119,8 +121,7 @@ class _Tableau:
 
     def _check(self, t: float, to: float) -> None:
         """No number may fall below zero on a piece by more than what it is made of lets it."""
-        size = np.abs(self.table[:, -2]) + np.abs(self.table[:, -1]) * max(abs(t), abs(to))
-        below = self.at(to) < -_ROUNDING * size
+        below = self.at(to) < -_ROUNDING * self._size(max(abs(t), abs(to)))
         if (below & self._falls(1.0 if to > t else -1.0)).any():
             raise NoBound("rounding leads equilibria out of the agents' set")
 
@@ -134,10 +135,8 @@ class _Curve:
         least = max(rounding, 1e-10) * np.abs(slope).max()
         if np.linalg.eigvalsh((slope + slope.T) / 2).min() <= least:
             raise NoBound("equilibria are followed in games that are strongly monotone")
-        low, high = (np.flatnonzero(np.isfinite(agents[name])) for name in ("lower", "upper"))
-        e, eye = len(agents["equality"]), np.eye(d)
-        borne = np.hstack([agents["inequality"].T, -eye[:, low], eye[:, high]])
-        room = [agents["inequality_level"], -agents["lower"][low], agents["upper"][high]]
+        borne, levels = design.limits
+        e = len(agents["equality"])
         edges = agents["equality"], agents["equality_level"][:, None]
         system = np.block([[slope, edges[0].T], [edges[0], np.zeros((e, e))]])
         right = np.block(
@@ -151,7 +150,7 @@ class _Curve:
         except np.linalg.LinAlgError:
             raise NoBound("equalities of the agents depend on each other") from None
         slack = -borne.T @ solved
-        slack[:, 0] += np.concatenate(room)
+        slack[:, 0] += levels
         # A slack and its multiplier in one unit: the diagonal of their matrix is 1.
         diagonal, terms = np.diagonal(slack[:, 2:]), (np.abs(borne) * np.abs(solved[:, 2:])).sum(0)
         moves = diagonal > _ZERO * terms  # or equalities hold it
@@ -161,8 +160,11 @@ class _Curve:
 
     def least(self, table: _Tableau, begin: float, end: float) -> tuple[float, float]:
         """The least objective from `begin` to `end`, and where it is."""
-        held = table.table[table.tight, -2:]
-        x, along = (self.free + self.pushed[:, table.tight] @ held).T
+        held, pushed = table.table[table.tight, -2:], self.pushed[:, table.tight]
+        moving = self.free + pushed @ held
+        # What agents at their limits leave of each other is rounding, over however long a way.
+        moving[np.abs(moving) <= _NOISE * (np.abs(self.free) + np.abs(pushed) @ np.abs(held))] = 0
+        x, along = moving.T
         u, du = np.append(begin, x + along * begin), np.append(1.0, along)
         far, sign = abs(end - begin), np.sign(end - begin)
         terms = self.design.linear * du, (self.design.hessian @ u) * du

@@ -60,6 +60,15 @@ class QuadraticDesign(NamedTuple):
         return self._replace(**{name: getattr(self, name) / size for name in names})
 
     @property
+    def limits(self) -> tuple[Float[np.ndarray, "x limits"], Float[np.ndarray, " limits"]]:
+        """`levels - borne' x` are the agents' slacks: of inequalities, lower and upper bounds."""
+        agents, eye = self.agents, np.eye(len(self.slope))
+        low, high = (np.flatnonzero(np.isfinite(agents[name])) for name in ("lower", "upper"))
+        borne = np.hstack([agents["inequality"].T, -eye[:, low], eye[:, high]])
+        levels = [agents["inequality_level"], -agents["lower"][low], agents["upper"][high]]
+        return borne, np.concatenate(levels)
+
+    @property
     def is_convex(self) -> bool:
         """Whether no curvature is negative."""
         return self.curvature.min(initial=0.0) >= 0
@@ -92,9 +101,7 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
     force, slope = operator(u0), jax.jacfwd(operator)(u0)
     gradient, hessian = jax.grad(objective)(u0), np.asarray(jax.hessian(objective)(u0), np.float64)
     hessian = (hessian + hessian.T) / 2
-    curvature, direction = np.linalg.eigh(hessian)
-    largest = np.abs(curvature).max(initial=0.0)
-    bent = np.abs(curvature) > _FLAT * largest
+    curvature, direction = _curvatures(hessian)
     start = np.asarray(u0, np.float64)
     linear = np.asarray(gradient, np.float64) - hessian @ start
     slope = np.asarray(slope, np.float64)
@@ -102,8 +109,8 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
         constant=float(objective(u0)) - float(linear @ start + 0.5 * start @ hessian @ start),
         linear=linear,
         hessian=hessian,
-        curvature=curvature[bent],
-        direction=direction.T[bent],
+        curvature=curvature,
+        direction=direction,
         force=np.asarray(force) - slope @ start,
         slope=slope,
         agents=_plain(problem.game.strategies(theta).constraints(x), x.dtype),
@@ -115,6 +122,18 @@ def quadratic_design(problem: DesignProblem, theta: Array, x: Array) -> Quadrati
             "the values of the operator or the objective are not those of its derivatives"
         )
     return found
+
+
+def _curvatures(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`u' hessian u` as a sum of `curvature_k (direction_k u)^2`, each entry of `u` in the unit in
+    which it bends by 1: none is lost beside one in another unit."""
+    bend = np.sqrt(np.abs(np.diagonal(hessian)))
+    own = np.where(bend > 0, 1 / np.where(bend > 0, bend, 1), 0)
+    cross = np.abs(hessian @ np.diag(own)).max(axis=1, initial=0.0)
+    own = np.where(bend > 0, own, np.where(cross > 0, 1 / np.where(cross > 0, cross, 1), 1))
+    curvature, direction = np.linalg.eigh(own[:, None] * hessian * own)
+    bent = np.abs(curvature) > _FLAT * np.abs(curvature).max(initial=0.0)
+    return curvature[bent], direction.T[bent] / own
 
 
 def _plain(limits: LinearConstraints, dtype: jnp.dtype) -> dict[str, np.ndarray]:
