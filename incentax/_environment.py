@@ -23,11 +23,20 @@ def environment(folder: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "dtype": str(jnp.zeros(()).dtype),
         "device": str(devices[0].device_kind),
+        "processor": _processor(),
         "devices": len(devices),
         "processes": jax.process_count(),
         "machine": f"{platform.node()}, {platform.system()} {platform.machine()}",
         "git": _git_state(folder or Path.cwd()),
     }
+
+
+def _processor() -> str | None:
+    """Its model, where the system tells."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (models[0] if models else platform.processor()) or None
 
 
 def _git_state(folder: Path) -> str | None:

@@ -1,6 +1,7 @@
 """Every method on every problem, each in a process of its own with a limit of time and memory."""
 
 import contextlib
+import difflib
 import importlib.metadata
 import importlib.util
 import json
@@ -40,6 +41,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))  # some have commas
 
 
+def _got(name: str, known: Iterable[str]) -> str:
+    """A name that is not known, and what it may have been meant to be."""
+    plain = {one.lower(): one for one in known}
+    near = [plain[one] for one in difflib.get_close_matches(name.lower(), plain, cutoff=0.5)]
+    return f"got {name!r}" + f" (near it: {_listed(near)})" * bool(near)
+
+
 def problems_named(names: Sequence[str]) -> list[str]:
     """Names of designs in the bank: `quick`, `all`, a kind, a name, or how names begin."""
     found: list[str] = []
@@ -57,9 +65,9 @@ def problems_named(names: Sequence[str]) -> list[str]:
             found += [one for one in bank.designs if one.startswith(name)]
         else:
             raise ValueError(
-                f"`--problems` needs names of the bank, got {name!r}; there are the sets 'quick' "
-                f"and 'all', the kinds {_listed(sorted(kinds))}, and the problems "
-                f"{_listed(bank.designs)}"
+                f"`--problems` needs names of the bank, {_got(name, {*bank.designs, *kinds})}; "
+                f"there are the sets 'quick' and 'all', the kinds {_listed(sorted(kinds))}, and "
+                f"the problems {_listed(bank.designs)}"
             )
     return list(dict.fromkeys(found))
 
@@ -71,8 +79,8 @@ def methods_named(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in ("all", "installed", *METHODS):
             raise ValueError(
-                f"`--methods` needs names of methods, got {name!r}; there are 'all', 'installed', "
-                f"{_listed(METHODS)}"
+                f"`--methods` needs names of methods, {_got(name, METHODS)}; there are 'all', "
+                f"'installed', {_listed(METHODS)}"
             )
         found += {"all": METHODS, "installed": installed}.get(name, [name])
     return list(dict.fromkeys(found))

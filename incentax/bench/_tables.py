@@ -36,7 +36,7 @@ def page(content: dict[str, Any], picture: str = "bench.png") -> str:
     parts = [
         "# Methods side by side",
         f"Written by `incentax bench` from the rows of its runs. {versions}; Python "
-        f"{about['python']}, {about['dtype']}, {about['device']}.",
+        f"{about['python']}, {about['dtype']}, {about.get('processor') or about['device']}.",
         " ".join(words(rows)),
         f"![the share of problems solved within so many times the least seconds]({picture})",
     ]
@@ -108,15 +108,16 @@ def _by_method(rows: Rows) -> Table:
     columns = ("method", "solved", "claimed", "elsewhere", "refused", "failed", "from start",
                "compiled", "ratio", "MB", "lines")  # fmt: skip
     examined = any("B-stationary" in row for row in rows)
-    columns = (*columns, *["B-stationary"] * examined)
-    kinds = (_FALSE, "elsewhere", "refused")
+    absent = any(row["status"] == "not installed" for row in rows)
+    columns = (*columns, *["B-stationary"] * examined, *["not installed"] * absent)
+    kinds = (_FALSE, "elsewhere", "refused", "not installed")
     after = ratios(rows, CLOCKS[1])
     lines = []
     for method in _names(rows, "method"):
         own = [row for row in rows if row["method"] == method]
-        counts = [sum(row["status"] == status for row in own) for status in kinds]
+        *counts, missing = (sum(row["status"] == status for row in own) for status in kinds)
         solved = [row for row in own if is_solved(row)]
-        failed = len(own) - len(solved) - sum(counts)
+        failed = len(own) - len(solved) - sum(counts) - missing
         clocks = [_median([row.get(clock) for row in solved]) for clock in CLOCKS]
         reached = after[method][np.isfinite(after[method])]
         ratio = f"{np.exp(np.log(reached).mean()):.1f}" if reached.size else ""
@@ -124,7 +125,7 @@ def _by_method(rows: Rows) -> Table:
         proved = [row["B-stationary"] == "yes" for row in own if "B-stationary" in row]
         proof = [f"{sum(proved)} of {len(proved)}" if proved else ""] if examined else []
         counted = map(str, (len(solved), *counts, failed))
-        lines.append((method, *counted, *clocks, ratio, *ends, *proof))
+        lines.append((method, *counted, *clocks, ratio, *ends, *proof, *[str(missing)] * absent))
     title = (
         "Methods. Claimed: called a success at another value than the best known; elsewhere: at "
         "such a value without that claim; refused: not taken on; failed: no answer, or a limit "

@@ -70,7 +70,7 @@ def bench(
     folder = writable_folder(out)
     plots.new_figure(1, 1)
     about = environment(Path(__file__).parent)  # git: of the source that is measured
-    kept = {name: about[name] for name in (*_ABOUT, "git")}
+    kept = {name: about[name] for name in (*_ABOUT, "processor", "git")}
     settings = {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}
     settings |= {"certified": certified, "environment": kept}
     if resume:
@@ -106,7 +106,7 @@ def _require_the_same(path: Path, settings: dict[str, Any]) -> None:
         kept = json.loads(path.read_text())
         then, now = ({**one, **one["environment"]} for one in (kept, settings))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"`--resume` needs {path} as it was written: {error!r}") from error
+        raise ValueError(f"`--resume` needs {path} as it was written: {error}") from error
     names = [name for name in now if name not in ("environment", "git")]
     wrong = [f"{name} {then.get(name)}, now {now[name]}" for name in names
              if then.get(name) != now[name]]  # fmt: skip
@@ -136,7 +136,13 @@ def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
         rows |= {(row["method"], row["problem"]): row for row in content["rows"]}
     places = {name: at for at, name in enumerate((*bank.designs, *benches.METHODS))}
     order = sorted(rows, key=lambda pair: [places.get(name, -1) for name in reversed(pair)])
-    return {**contents[-1], "rows": [rows[pair] for pair in order]}
+    told = contents[-1]["environment"]  # as far as it is the same for all
+    same = {
+        name: one
+        for name, one in told.items()
+        if all(content["environment"].get(name) == one for content in contents)
+    }
+    return {**contents[-1], "environment": same, "rows": [rows[pair] for pair in order]}
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -145,9 +151,10 @@ def _content(file: Path) -> dict[str, Any]:
         known = [[row[name] for name in benches.ROW] for row in content["rows"]]
         _computed_with(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"`--read` needs files that this command wrote, got {file}: {error!r}"
-        ) from error
+        told = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"`--read` needs files that this command wrote, got {file}: {told}") from (
+            error
+        )
     if not known:
         raise ValueError(f"`--read` needs files with rows, got none in {file}")
     return content

@@ -2,12 +2,12 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax.numpy as jnp
-from cyclopts import App, Parameter
+from cyclopts import App, convert, Parameter, Token
 
 from .. import plots, traffic
 from .._environment import environment
@@ -23,6 +23,15 @@ from ._html import page
 from ._replay import compared
 from ._show import console, progress, show, show_table
 
+
+def _exactly(hint: Any, tokens: Sequence[Token]) -> Any:
+    """A value as cyclopts converts it, which rounds what is to be a whole number."""
+    given = [token.value for token in tokens]
+    if hint is int and "." in given[0] and not float(given[0]).is_integer():
+        raise ValueError(f"needs a whole number, got {given[0]}")
+    return convert(hint, given)
+
+
 app = App(
     name="incentax",
     help="Incentive design for games, with a certificate. `--no-cache` before or after any command "
@@ -30,7 +39,7 @@ app = App(
     help_format="plaintext",
     version=importlib.metadata.version("incentax"),
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(consume_multiple=True, negative=()),
+    default_parameter=Parameter(consume_multiple=True, negative=(), converter=_exactly),
 )
 app.register_install_completion_command()
 app.command(bench)

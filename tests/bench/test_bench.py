@@ -64,10 +64,13 @@ def test_names_of_the_bank():
     assert bench.problems_named(["Outrata"]) == [
         f"Outrata {n}" for n in ("1a", "1b", "1c", "1d", "1e", "2a", "2b", "2c")
     ]
-    with pytest.raises(ValueError, match=r"got 'Pigu'; there are the sets 'quick'.*Pigou toll"):
+    told = r"got 'Pigu' \(near it: 'Pigou toll'\); there are the sets 'quick'.*Outrata 1a"
+    with pytest.raises(ValueError, match=told):
         bench.problems_named(["Pigu"])
-    with pytest.raises(ValueError, match="got 'IPOPT'; there are 'all', 'installed', 'design'"):
+    with pytest.raises(ValueError, match=r"got 'IPOPT'.*there are 'all', 'installed', 'design'"):
         bench.methods_named(["IPOPT"])
+    with pytest.raises(ValueError, match=r"got 'slsqp' \(near it: 'SLSQP'\); there"):
+        bench.methods_named(["slsqp"])
 
 
 def test_profiles_are_ratios_to_the_fastest():
@@ -190,6 +193,8 @@ def test_wrong_arguments_of_the_command(tmp_path, capsys):
     assert "needs names of the bank, got 'Pigu'" in capsys.readouterr().err
     assert main(["bench", "--seconds", "0", "--out", str(tmp_path)]) == 2
     assert "`--seconds` needs a number > 0, got 0" in capsys.readouterr().err
+    assert main(["bench", "--repeat", "1.5", "--out", str(tmp_path)]) == 2
+    assert "needs a whole number, got 1.5" in capsys.readouterr().err
 
 
 def _told(problem, method, status, after, **more):
@@ -210,8 +215,9 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
         ],
     ]
     files = [tmp_path / "one.json", tmp_path / "two.json"]
-    for file, rows in zip(files, pieces):
-        file.write_text(json.dumps({"environment": about, "rows": rows}))
+    for file, rows, git in zip(files, pieces, ("one commit", "another")):
+        own = {**about, "processor": "fast", "git": git}
+        file.write_text(json.dumps({"environment": own, "rows": rows}))
     out = tmp_path / "out"
     assert main(["bench", "--read", *map(str, files), "--out", str(out)]) == 0
     content = json.loads((out / "bench.json").read_text())
@@ -221,7 +227,8 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
     page = (out / "bench.md").read_text()
     assert page == bench.page(content)
     assert "SLSQP solves 2 of 2." in page
-    assert "jax 1.2, other 3.4; Python 3.11" in page
+    assert "jax 1.2, other 3.4; Python 3.11, float64, fast." in page
+    assert content["environment"] == {**about, "processor": "fast"}
     assert "| kinks | SLSQP on 2 | 3 |" in page
     lines = bench.METHODS["design"].lines
     assert f"| design | 1 | 0 | 0 | 0 | 0 | 1.6 | 0.6 | 3.0 | 300 | {lines} |" in page
@@ -235,8 +242,8 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
     other = {**about, "device": "gpu"}
     for wrong, told in [
         ({}, "needs files that this command wrote, got"),
-        ({"environment": about, "rows": [bare]}, "KeyError('kind')"),
-        ({"environment": {"versions": {}}, "rows": old}, "KeyError('python')"),
+        ({"environment": about, "rows": [bare]}, "no 'kind'"),
+        ({"environment": {"versions": {}}, "rows": old}, "no 'python'"),
         ({"environment": about, "rows": []}, "needs files with rows, got none in"),
         ({"environment": other, "rows": old}, "needs runs of the same versions and device, got"),
     ]:

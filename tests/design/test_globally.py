@@ -406,6 +406,8 @@ _AFFINE = ("Pigou toll", "kink D1", "kink D4", "Outrata 1a", "Outrata 1b", "Outr
            "Shimizu, Aiyoshi 1981", "jr1 (Jiang, Ralph)",
            "emission tax, output non-negative, tax per damage",
            *(n for n in DESIGNS if n.endswith("firms, output non-negative, tax per damage")),
+           *(n for n in DESIGNS if n.startswith("leader over")),
+           "Henderson, Quandt", "regulated duopoly",
            "random, 1 over 4, 1 degenerate", "random, 1 over 10, 2 degenerate",
            "random, 2 over 5, 0 degenerate", "random, 2 over 20, 4 degenerate",
            "Bertrand taxes, 2 firms", "tolls on 2 parallel routes",
