@@ -1,13 +1,17 @@
 """What linear equations leave free, and their multipliers, in numpy.
 
-Most equations of a large equilibrium hold one unknown at rest. They are taken out first; the rest
-is factored once, with its rank.
+Most equations of a large equilibrium hold one unknown at rest. They are taken out first. Where the
+rest determines its last unknowns by the first ones, as an equilibrium is by its incentive, it is
+factored as it stands; elsewhere with its rank.
 """
 
 from typing import Any
 
 import numpy as np
 import scipy.linalg
+
+# From singular: the reciprocal of the condition number.
+_FAR = 1e-8
 
 
 class Equations:
@@ -30,40 +34,80 @@ class Equations:
         self.free = np.setdiff1d(np.arange(self.shape[1]), self.held)
         self.rows = rows
         rest = rows[np.ix_(self.kept, self.free)]
-        if rest.size:
-            factors: Any = scipy.linalg.qr(rest.T, pivoting=True)
-            self.q, self.r, self.order = factors
-            diagonal = np.abs(np.diagonal(self.r))
-            self.rank = int(np.sum(diagonal > least * max(diagonal.max(initial=0.0), 1e-300)))
-        else:
-            self.q, self.r = np.eye(len(self.free)), np.zeros((0, 0))
-            self.order, self.rank = np.zeros(0, int), 0
+        self.factors = _factored(rest, least)
 
     def basis(self) -> np.ndarray:
         """Orthonormal columns, one a direction in which `u` may move."""
-        basis = np.zeros((self.shape[1], len(self.free) - self.rank))
-        basis[self.free] = self.q[:, self.rank :]
+        basis = np.zeros((self.shape[1], self.factors.basis.shape[1]))
+        basis[self.free] = self.factors.basis
         return basis
 
     def onto(self, level: np.ndarray) -> np.ndarray:
         """The shortest motion with `rows @ u = level`, where there is one."""
-        moved, level, rank = np.zeros(self.shape[1]), level / self.size, self.rank
+        moved, level = np.zeros(self.shape[1]), level / self.size
         moved[self.held] = level[self.holding] / self.rows[self.holding, self.held]
-        if rank:
-            left = (level - self.rows[:, self.held] @ moved[self.held])[
-                self.kept[self.order[:rank]]
-            ]
-            solved = scipy.linalg.solve_triangular(self.r[:rank, :rank], left, trans=1)
-            moved[self.free] = self.q[:, :rank] @ solved
+        left = level[self.kept] - self.rows[np.ix_(self.kept, self.held)] @ moved[self.held]
+        moved[self.free] = self.factors.onto(left)
         return moved
 
     def multipliers(self, slope: np.ndarray) -> np.ndarray:
         """`y` with `slope + rows' y = 0`, or what comes nearest to it."""
-        found, rank = np.zeros(self.shape[0]), self.rank
-        if rank:
-            onto = self.q[:, :rank].T @ -slope[self.free]
-            solved = scipy.linalg.solve_triangular(self.r[:rank, :rank], onto)
-            found[self.kept[self.order[:rank]]] = solved
+        found = np.zeros(self.shape[0])
+        found[self.kept] = self.factors.multipliers(-slope[self.free])
         left = -slope[self.held] - self.rows[:, self.held].T @ found
         found[self.holding] = left / self.rows[self.holding, self.held]
         return found / self.size
+
+
+class _Square:
+    """Rows whose last columns are a square system that is far from singular."""
+
+    def __init__(self, rows: np.ndarray, factors: Any):
+        first = rows.shape[1] - len(rows)
+        self.factors = factors
+        moves = -self._solved(rows[:, :first])
+        self.basis = np.linalg.qr(np.concatenate([np.eye(first), moves]))[0]
+
+    def _solved(self, level: np.ndarray, transposed: int = 0) -> np.ndarray:
+        return scipy.linalg.lu_solve(self.factors, level, trans=transposed, check_finite=False)
+
+    def onto(self, level: np.ndarray) -> np.ndarray:
+        some = np.zeros(len(self.basis))
+        some[len(some) - len(level) :] = self._solved(level)
+        return some - self.basis @ (self.basis.T @ some)
+
+    def multipliers(self, slope: np.ndarray) -> np.ndarray:
+        across = slope - self.basis @ (self.basis.T @ slope)
+        return self._solved(across[self.basis.shape[1] :], 1)
+
+
+class _Ranked:
+    """Any rows, those apart that others imply."""
+
+    def __init__(self, rows: np.ndarray, least: float):
+        factors: Any = scipy.linalg.qr(rows.T, pivoting=True)
+        q, r, order = factors
+        diagonal = np.abs(np.diagonal(r))
+        rank = int(np.sum(diagonal > least * max(diagonal.max(initial=0.0), 1e-300)))
+        self.rows, self.order, self.r = len(rows), order[:rank], r[:rank, :rank]
+        self.across, self.basis = q[:, :rank], q[:, rank:]
+
+    def onto(self, level: np.ndarray) -> np.ndarray:
+        solved = scipy.linalg.solve_triangular(self.r, level[self.order], trans=1)
+        return self.across @ solved
+
+    def multipliers(self, slope: np.ndarray) -> np.ndarray:
+        found = np.zeros(self.rows)
+        found[self.order] = scipy.linalg.solve_triangular(self.r, self.across.T @ slope)
+        return found
+
+
+def _factored(rows: np.ndarray, least: float) -> "_Square | _Ranked":
+    size, first = len(rows), rows.shape[1] - len(rows)
+    if size and first >= 0:
+        lapack: Any = scipy.linalg.lapack
+        lu, pivots, singular = lapack.dgetrf(rows[:, first:])
+        norm = np.abs(rows[:, first:]).sum(axis=0).max()
+        if not singular and lapack.dgecon(lu, norm)[0] > max(least, _FAR):
+            return _Square(rows, (lu, pivots))
+    return _Ranked(rows, least)
