@@ -5,13 +5,14 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from cyclopts import convert, Token
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
@@ -173,3 +174,11 @@ def _attribute(path: Path, attribute: str) -> Any:
 def _as_instance(problem: DesignProblem, name: str) -> Instance:
     theta, x = problem.at_door("run", ("theta0", "x0"), problem.incentive_set.centre(), None)
     return Instance(problem=problem, theta0=theta, x0=x, description=name)
+
+
+def exactly(hint: Any, tokens: Sequence[Token]) -> Any:
+    """A value as cyclopts converts it, which rounds what is to be a whole number."""
+    given = [token.value for token in tokens]
+    if hint is int and "." in given[0] and not float(given[0]).is_integer():
+        raise ValueError(f"needs a whole number, got {given[0]}")
+    return convert(hint, given)

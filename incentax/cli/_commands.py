@@ -2,12 +2,12 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax.numpy as jnp
-from cyclopts import App, convert, Parameter, Token
+from cyclopts import App, Parameter
 
 from .. import plots, traffic
 from .._environment import environment
@@ -17,19 +17,11 @@ from ..diagnostics import certify as certify_design
 from ..experiments import Experiment, EXPERIMENTS, network_tolls, ready_problem, Table
 from ..problems import READY
 from ._bench import bench
-from ._chosen import Chosen, chosen, chosen_again, kept as kept_arguments
+from ._chosen import Chosen, chosen, chosen_again, exactly, kept as kept_arguments
 from ._folder import folder_for, is_begun, read_result, run_kept
 from ._html import page
 from ._replay import compared
 from ._show import console, progress, show, show_table
-
-
-def _exactly(hint: Any, tokens: Sequence[Token]) -> Any:
-    """A value as cyclopts converts it, which rounds what is to be a whole number."""
-    given = [token.value for token in tokens]
-    if hint is int and "." in given[0] and not float(given[0]).is_integer():
-        raise ValueError(f"needs a whole number, got {given[0]}")
-    return convert(hint, given)
 
 
 app = App(
@@ -39,7 +31,7 @@ app = App(
     help_format="plaintext",
     version=importlib.metadata.version("incentax"),
     suppress_keyboard_interrupt=False,
-    default_parameter=Parameter(consume_multiple=True, negative=(), converter=_exactly),
+    default_parameter=Parameter(consume_multiple=True, negative=(), converter=exactly),
 )
 app.register_install_completion_command()
 app.command(bench)

@@ -13,6 +13,9 @@ from ..equilibrium import (
     NASH,
 )
 
+# Of agents with a better strategy outside, what is worth a word.
+_OUTSIDE = 1e-3
+
 
 class Certificate(eqx.Module):
     """What is known of a design `theta`; prints as a table.
@@ -44,6 +47,8 @@ class Certificate(eqx.Module):
     - `multipliers`: of the problem's constraints, by name, see [`DesignSolution`][]; `violation`,
       the largest of one, in its own unit. With constraints `stationarity` is that of the
       Lagrangian, and `least_slope` is over the directions that they allow.
+    - `outside`: the share of agents whose best strategy is none that the game lists: of trips
+      with a better path than all of a [`RoutingGame`][], see [`grow_paths`][]. NaN for other games.
     - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
@@ -69,6 +74,7 @@ class Certificate(eqx.Module):
     result: RESULTS
     multipliers: dict[str, Array] = eqx.field(default_factory=dict)
     violation: Float[Array, ""] | float = 0.0
+    outside: Float[Array, ""] | float = float("nan")
 
     @property
     def verdict(self) -> str:
@@ -103,6 +109,11 @@ class Certificate(eqx.Module):
                 "check that operator and objective are differentiable functions of their "
                 "arguments, of values that double precision can tell apart. Where a game has "
                 "several equilibria, solves close by may also end in different ones."
+            )
+        if self.outside >= _OUTSIDE:
+            words.append(
+                f"{100 * float(self.outside):.2g} % of agents have a better strategy than all that "
+                "the game lists."
             )
         if self.insensitive and not self.multipliers:
             words.append("The objective does not change with what agents do.")
@@ -172,5 +183,7 @@ class Certificate(eqx.Module):
         lines = [f"{name:<30} {float(value): .6e}" for name, value in rows]
         if self.multipliers:
             lines.append(f"{'violation':<30} {float(self.violation): .6e}")
+        if self.outside > 0:
+            lines.append(f"{'share with a better strategy':<30} {float(self.outside): .6e}")
         lines += [f"{f'multiplier, {name}':<30} {mu}" for name, mu in self.multipliers.items()]
         return "\n".join([*lines, self.verdict])

@@ -105,6 +105,10 @@ def certify(
     elif not proving:
         nobody = unknown(certificate.objective)
         certificate = eqx.tree_at(lambda c: c.least_slope, certificate, nobody)
+    if known:
+        outside = game.outside(theta, found.x)
+        told = jnp.asarray(jnp.nan if outside is None else outside, found.x.dtype)
+        certificate = eqx.tree_at(lambda c: c.outside, certificate, told)
     if is_traced(certificate) or certificate.monotone or certificate.result != RESULTS.successful:
         return certificate
     others = other_equilibria(game, theta, found.x, jax.random.fold_in(key, 1))

@@ -125,6 +125,12 @@ class AbstractGame(eqx.Module):
         del theta, x
         return None
 
+    def outside(self, theta: PyTree, x: Float[Array, "*x"]) -> float | None:
+        """The share of agents for whom the best strategy is none that the game lists, as a path
+        that is not among a [`RoutingGame`][]'s; `None` where that is not known. Of known values."""
+        del theta, x
+        return None
+
     @property
     def lanes(self) -> Lanes | None:
         """The games that this one consists of, where they have nothing in common but the incentive:

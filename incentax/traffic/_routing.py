@@ -17,6 +17,7 @@ from ._links import LinkIncentives, LinkTimes
 from ._logit_loading import logit_shares
 from ._network import Demand, Network
 from ._paths import PathSet
+from ._roads import Roads
 from ._wardrop import wardrop_shares
 
 
@@ -118,6 +119,7 @@ class RoutingGame(AbstractGame):
     costs: _PathCosts
     eta: Float[Array, ""]
     simplex: Simplex
+    roads: Roads
 
     def __init__(
         self,
@@ -166,7 +168,7 @@ class RoutingGame(AbstractGame):
         trips = jnp.asarray(np.repeat(demand.trips, paths.sizes), float)
         self.flows = _LinkFlows(incidence, trips)
         self.costs = _PathCosts(incidence, LinkTimes(network), acts, weight, staying)
-        self.simplex = Simplex(paths.sizes)
+        self.simplex, self.roads = Simplex(paths.sizes), Roads(network, demand)
         self.eta = require_positive("RoutingGame", "eta", eta, strictly=False)
 
     def with_trips(self, trips: ArrayLike) -> "RoutingGame":
@@ -272,6 +274,27 @@ class RoutingGame(AbstractGame):
         slope = slope_of(lambda flows: self.link_times(flows, theta), flows)
         steep = jnp.max(self.flows.incidence.along_paths(slope * flows))
         return 4 * float(jnp.finfo(x.dtype).eps) * jnp.max(jnp.abs(costs)) / self.eta * steep
+
+    def outside(self, theta: Array, x: Array) -> float:
+        """The share of trips with a better path through the network than all that are listed."""
+        flows = self.link_flows(x)
+        times, tolls = self.link_times(flows, theta), self.costs.acts.tolls(theta)
+        own, blocks, staying = self.costs(theta, x, flows), self.simplex.blocks, self.costs.staying
+        trips = np.asarray(self.flows.trips * x)
+        if staying is not None:
+            own = own.at[staying.entry].set(jnp.inf)
+            trips[np.asarray(staying.entry)] = 0
+        first = np.flatnonzero(np.diff(blocks.ids, prepend=-1))  # path of every pair
+        listed = np.minimum.reduceat(np.asarray(own), first)
+        weight = self.costs.toll_weight
+        weights = np.ones(len(first)) if weight is None else np.asarray(weight)[first]
+        better = np.zeros(len(first), bool)
+        near = 1 - max(1e-9, 100 * float(jnp.finfo(x.dtype).eps))
+        for one in np.unique(weights):
+            least = self.roads.least_costs(np.asarray(times + one * tolls, float))
+            better |= (weights == one) & (least < near * listed)
+        made = np.add.reduceat(trips, first)
+        return float(made[better].sum() / max(made.sum(), np.finfo(float).tiny))
 
     @property
     def _large(self) -> bool:
