@@ -23,7 +23,6 @@ from ._html import page
 from ._replay import compared
 from ._show import console, progress, show, show_table
 
-
 app = App(
     name="incentax",
     help="Incentive design for games, with a certificate. `--no-cache` before or after any command "

@@ -280,7 +280,7 @@ class RoutingGame(AbstractGame):
         flows = self.link_flows(x)
         times, tolls = self.link_times(flows, theta), self.costs.acts.tolls(theta)
         own, blocks, staying = self.costs(theta, x, flows), self.simplex.blocks, self.costs.staying
-        trips = np.asarray(self.flows.trips * x)
+        trips = np.array(self.flows.trips * x)
         if staying is not None:
             own = own.at[staying.entry].set(jnp.inf)
             trips[np.asarray(staying.entry)] = 0
