@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,13 +73,13 @@ def run(
     if options.steps < 1:
         raise ValueError(f"`--steps` needs a whole number >= 1, got {options.steps}")
     _tolled(network, options, np.zeros(network.number_of_links))  # refusals before the work
-    report("user equilibrium", 0.0)
-    user = traffic.assign(network, demand, gap=1e-8)
+    user = traffic.assign(network, demand, gap=1e-8, progress=_told(report, "user equilibrium", 0))
     links = _tolled(network, options, user.flows)
-    report("system optimum", 0.1)
-    system = traffic.assign(network, demand, objective="system", gap=1e-8)
-    report("paths", 0.2)
-    paths, theta = traffic.generate_paths(network, demand, start=user), jnp.zeros(len(links))
+    told = _told(report, "system optimum", 0.1)
+    system = traffic.assign(network, demand, objective="system", gap=1e-8, progress=told)
+    told = _told(report, "equilibria for the paths", 0.2)
+    paths = traffic.generate_paths(network, demand, start=user, progress=told)
+    theta = jnp.zeros(len(links))
     rounds: list[dict[str, Any]] = []
     history: list[np.ndarray] = []
     while True:
@@ -129,6 +130,12 @@ def run(
         "seconds": time.perf_counter() - clock,
     }
     return Outcome(summary, _rows(network, flows, costs, tolls), network, history)
+
+
+def _told(report: Report, what: str, share: float) -> Callable[[int, float, float], None]:
+    """Begins a part of the work, and tells of the gap after every iteration of it."""
+    report(what, share)
+    return lambda number, gap, seconds: report(f"{what}, gap {gap:.0e}", share)
 
 
 def _settled(game: traffic.RoutingGame, theta: Any, found: DesignSolution) -> Any:
@@ -274,7 +281,9 @@ def words(outcome: Outcome) -> list[str]:
     summary = outcome.summary
     said = [summary["certificate"]["verdict"]]
     certain = summary["deterministic"]
-    if certain["with_tolls"] > certain["without_tolls"]:
+    # A total is right to about ten times the gap.
+    rounding = 1 + 10 * max(certain["relative_gaps"])
+    if certain["with_tolls"] > certain["without_tolls"] * rounding:
         said.append(
             "Were route choice deterministic, these tolls would make total travel time worse: they "
             "are for drivers whose choices spread by `--eta`, which has to fit the unit of time."

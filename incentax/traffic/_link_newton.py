@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float, Int
 
-# Relative residual of the linear system of a Newton step, and a bound on its iterations.
-_INNER_TOL, _INNER_STEPS = 1e-3, 200
+# Relative residual of the linear system of a Newton step, one that small dispersions need, and a
+# bound on iterations.
+ROUGH, FINE, _INNER_STEPS = 1e-3, 1e-6, 200
 
 
 class AbstractLoading(abc.ABC):
@@ -31,13 +32,19 @@ class AbstractLoading(abc.ABC):
 
 
 def newton_in_link_flows(
-    loading: AbstractLoading, flows: Float[Array, " links"], tol: Array | float, max_steps: int
+    loading: AbstractLoading,
+    flows: Float[Array, " links"],
+    tol: Array | float,
+    max_steps: int,
+    *,
+    inner: Array | float = ROUGH,
 ) -> tuple[Float[Array, " links"], Any, Int[Array, ""]]:
     """Flows with `V - v = 0`, what belongs to them, and the steps taken.
 
     With `T' = dt/dv` the step is `dv = r - M T'^1/2 w` for the imbalance `r`, where
     `(I + T'^1/2 M T'^1/2) w = T'^1/2 r` by conjugate gradients; it is halved until the imbalance
-    falls. `tol`: on the imbalance, relative to the largest flow, and no less than rounding.
+    falls. `tol`: on the imbalance, relative to the largest flow, and no less than rounding;
+    `inner`: on the residual of the linear system.
     """
     tol = jnp.maximum(tol, 30 * float(jnp.finfo(flows.dtype).eps))
 
@@ -48,7 +55,7 @@ def newton_in_link_flows(
 
     def advance(carry):
         count, flows, with_them, left, _ = carry
-        newton = _newton_step(loading, flows, with_them, left)
+        newton = _newton_step(loading, flows, with_them, left, inner)
 
         def too_long(trial):
             length, _, _, candidate = trial
@@ -72,12 +79,12 @@ def newton_in_link_flows(
     return flows, with_them, steps
 
 
-def _newton_step(loading: AbstractLoading, flows: Array, with_them: Any, left: Array) -> Array:
+def _newton_step(
+    loading: AbstractLoading, flows: Array, with_them: Any, left: Array, inner: Any
+) -> Array:
     root = jnp.sqrt(slope_of(loading.link_times, flows))
     respond = loading.response(flows, with_them)
-    w, _ = cg(
-        lambda w: w + root * respond(root * w), root * left, tol=_INNER_TOL, maxiter=_INNER_STEPS
-    )
+    w, _ = cg(lambda w: w + root * respond(root * w), root * left, tol=inner, maxiter=_INNER_STEPS)
     return left - respond(root * w)
 
 

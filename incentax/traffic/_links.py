@@ -34,12 +34,13 @@ class LinkTimes(eqx.Module):
         link = jax.tree.map(lambda leaf: leaf.astype(flows.dtype), self)
         # A link whose capacity is taken away has no time at all.
         capacity = link.capacity + added
-        load = flows / jnp.where(capacity > 0, capacity, jnp.nan)
+        load = flows / jnp.where(capacity > 0, capacity, 1)
         used = load > 0
         # An empty link is kept out of the power, whose derivative at 0 can be NaN; 0^0 is 1.
         at_rest = jnp.where(link.power == 1, load, (link.power == 0).astype(flows.dtype))
         congestion = jnp.where(used, jnp.where(used, load, 1) ** link.power, at_rest)
-        return link.free_flow_time * (1 + link.b * congestion) + link.fixed_cost
+        times = link.free_flow_time * (1 + link.b * congestion) + link.fixed_cost
+        return jnp.where(capacity > 0, times, jnp.nan)
 
 
 class LinkIncentives(eqx.Module):

@@ -5,7 +5,7 @@ from functools import partial
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from .._checks import as_float, require
+from .._checks import as_float, require, require_count, require_positive
 from .._compile import compiled
 from ..equilibrium import natural_residual
 from ._logit_loading import logit_shares
@@ -47,10 +47,11 @@ def logit_equilibrium(
     - `game`, `theta`: a routing game with `eta > 0` and its tolls.
     - `x0`: where to start; the centre of the strategy set when left out.
     - `tol`: on the imbalance of flows, relative to the largest flow.
-    - `max_steps`: bound on Newton steps; read `residual` to see what was reached.
+    - `max_steps`: bound on Newton steps; where they do not arrive, on those at each of eleven
+      falling dispersions. Read `residual` to see what was reached.
 
     **Raises** `TypeError` for another game; `ValueError` for `eta = 0` and for elastic demand,
-    which [`solve_equilibrium`][] solves.
+    which [`solve_equilibrium`][] solves, and for a `tol` or `max_steps` that is not positive.
 
     !!! example
 
@@ -67,6 +68,8 @@ def logit_equilibrium(
         raise ValueError(f"{rule} a demand that is not elastic: take `ix.solve_equilibrium`")
     eta = require(game.eta, game.eta > 0, f"{rule} eta > 0", game.eta)
     game = eqx.tree_at(lambda game: game.eta, game, eta)
+    tol = float(require_positive("logit_equilibrium", "tol", tol))
+    max_steps = require_count("logit_equilibrium", "max_steps", max_steps)
     start = game.strategy_set.centre() if x0 is None else as_float(x0)
     return _solved(game, as_float(theta), start, tol, max_steps=max_steps)
 

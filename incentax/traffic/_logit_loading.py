@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ._link_newton import AbstractLoading, newton_in_link_flows
+from ._link_newton import AbstractLoading, FINE, newton_in_link_flows, ROUGH
 
 # Dispersions on the way where the direct one fails, and how much each is smaller.
 _STAGES, _RATIO = 10, 2.0
@@ -31,7 +31,8 @@ def logit_shares(
         stage, _, flows, _, count = carry
         wide = jnp.where(stage == 0, 1.0, _RATIO ** (_STAGES - stage).astype(start.dtype))
         loading = _Loading(game, theta, start, game.eta * wide)
-        reached, x, steps = newton_in_link_flows(loading, flows, tol, max_steps)
+        inner = jnp.where(stage == 0, ROUGH, FINE)
+        reached, x, steps = newton_in_link_flows(loading, flows, tol, max_steps, inner=inner)
         left = jnp.max(jnp.abs(game.link_flows(x) - reached)) / jnp.max(jnp.abs(reached))
         arrived = (wide == 1) & (left <= 1e-6)
         finite = jnp.all(jnp.isfinite(reached)) & ((stage > 0) | arrived)

@@ -32,8 +32,8 @@ class Network(eqx.Module):
     - `node_names`: what people call the nodes, as in the source's file; 1, 2, ... when left out.
 
     **Raises** `ValueError` when an array has another length than `tail`, `position` or `node_names`
-    another than there are nodes, when a node lies outside the network or is no whole number, or
-    when a capacity is not positive or a time is negative or infinite.
+    another than there are nodes, when a node or a number of nodes is outside the network or no
+    whole number, or when a capacity is not positive or a time is negative or infinite.
     """
 
     tail: Int[np.ndarray, " links"] = eqx.field(converter=np.asarray)
@@ -60,6 +60,10 @@ class Network(eqx.Module):
                     f"`Network({name}=...)` needs one entry a link, shape {links} as `tail`, "
                     f"got shape {shape}"
                 )
+        for name in ("number_of_nodes", "first_through_node"):
+            number = getattr(self, name)
+            if not isinstance(number, int | np.integer) or number < 0:
+                raise ValueError(f"`Network({name}=...)` needs a whole number >= 0, got {number!r}")
         for name in ("tail", "head"):
             nodes = getattr(self, name)
             require_whole("Network", name, nodes)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._checks import require_positive
+from .._checks import is_traced, require_positive
 from .._tree import as_pytree_function
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
@@ -51,6 +51,19 @@ class _Staying(eqx.Module):
                 f"got shape {jnp.shape(value)}"
             )
         return value
+
+    def check(self) -> None:
+        """`ValueError` where more trips would be made at a higher cost; known values only."""
+        costs = [self.cost(share * self.trips) for share in (0.5, 1.0)]
+        if is_traced(costs) or jnp.shape(costs[0]) != self.trips.shape:
+            return
+        rises = np.flatnonzero(np.asarray(costs[1]) > np.asarray(costs[0]))
+        if rises.size:
+            low, high = (float(cost[rises[0]]) for cost in costs)
+            raise ValueError(
+                "`RoutingGame(inverse_demand=...)` needs a cost that falls with the trips made, "
+                f"got {low:g} for half of the trips of pair {rises[0]} and {high:g} for all"
+            )
 
 
 class _PathCosts(eqx.Module):
@@ -102,8 +115,8 @@ class RoutingGame(AbstractGame):
     `x` holds path proportions, blocks in the order of `demand.pairs`.
 
     **Raises** `ValueError` for a negative `eta`, for tolled or widened links outside the network or
-    named twice, for weights that are not positive, for paths of other pairs than the demand's, and
-    for paths that are no ways through the network.
+    named twice, for weights that are not positive, for an inverse demand that rises, for paths of
+    other pairs than the demand's, and for paths that are no ways through the network.
 
     !!! example
 
@@ -153,6 +166,7 @@ class RoutingGame(AbstractGame):
             staying = _Staying(
                 as_pytree_function(inverse_demand), last, jnp.asarray(demand.trips, float)
             )
+            staying.check()
         weight = None
         if toll_weight is not None:
             one = require_positive("RoutingGame", "toll_weight", jnp.asarray(toll_weight))

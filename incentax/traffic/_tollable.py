@@ -30,7 +30,13 @@ def most_congested(
             f"`most_congested(number=...)` needs at most {network.number_of_links} links, "
             f"got {number}"
         )
-    load = np.asarray(flows) / np.asarray(network.capacity)
+    flow, links = np.asarray(flows, float), network.number_of_links
+    if flow.shape != (links,) or not (flow >= 0).all():
+        raise ValueError(
+            f"`most_congested(flows)` needs one number >= 0 a link, shape ({links},), got "
+            + (f"shape {flow.shape}" if flow.shape != (links,) else f"{flow[~(flow >= 0)][0]:g}")
+        )
+    load = flow / np.asarray(network.capacity)
     delay = np.asarray(network.b) * load ** np.asarray(network.power)
     # Without a free-flow time nothing is delayed.
     delay = np.where(np.asarray(network.free_flow_time) > 0, delay, 0)

@@ -1,5 +1,7 @@
 """Networks and path sets made by hand that do not fit together are refused with words."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,11 +60,24 @@ def test_path_sets_that_do_not_fit(made, change, words):
         ({"tail": np.array([0.0])}, r"tail=.*whole numbers.*float64"),
         ({"node_names": np.array(["a"])}, r"node_names=.*one entry a node, 2, got 1"),
         ({"position": np.zeros((3, 2))}, r"position=.*one entry a node, 2, got 3"),
+        ({"number_of_nodes": 2.5}, r"number_of_nodes=.*a whole number >= 0, got 2.5"),
+        ({"first_through_node": -1}, r"first_through_node=.*a whole number >= 0, got -1"),
     ],
 )
 def test_networks_that_do_not_fit(change, words):
     ones = {name: np.ones(1) for name in ("capacity", "free_flow_time", "b", "power")}
     ends = {"tail": np.array([0]), "head": np.array([1])}
     Network(**ends, **ones, number_of_nodes=2)
+    made: dict[str, Any] = {**ends, **ones, "number_of_nodes": 2, **change}
     with pytest.raises(ValueError, match=words):
-        Network(**{**ends, **change}, **ones, number_of_nodes=2)
+        Network(**made)
+
+
+def test_flows_that_are_none():
+    network, _ = ix.traffic.sioux_falls()
+    with pytest.raises(ValueError, match=r"one number >= 0 a link, shape \(76,\), got nan"):
+        ix.traffic.most_congested(network, np.full(76, np.nan), 2)
+    with pytest.raises(
+        ValueError, match=r"one number >= 0 a link, shape \(76,\), got shape \(3,\)"
+    ):
+        ix.traffic.most_congested(network, np.ones(3), 2)

@@ -8,8 +8,8 @@ import pytest
 import incentax as ix
 
 
-def _two_roads(time=(1.0, 2.0), b=(1.0, 0.5), capacity=(1.0, 1.0)):
-    return ix.traffic.Network([0, 0], [1, 1], capacity, time, b, [1.0, 1.0], 2)
+def _two_roads(time=(1.0, 2.0), b=(1.0, 0.5), capacity=(1.0, 1.0), power=1.0):
+    return ix.traffic.Network([0, 0], [1, 1], capacity, time, b, [power, power], 2)
 
 
 def _paths(pairs):
@@ -107,6 +107,16 @@ def test_what_is_refused():
     narrow = ix.traffic.RoutingGame(_two_roads(), demand, paths, tolled_links=[], widened_links=[0])
     # A road that is taken away is no road, and not one without congestion.
     assert jnp.isnan(narrow.link_times(jnp.ones(2), jnp.array([-1.5]))[0])
+    steep = _two_roads(power=4.0)
+    narrow = ix.traffic.RoutingGame(steep, demand, paths, tolled_links=[], widened_links=[0])
+    assert jnp.isnan(narrow.link_times(jnp.ones(2), jnp.array([-1.5]))[0])
+    with pytest.raises(RuntimeError):
+        ix.solve_equilibrium(narrow, jnp.array([-1.5]))
+    with pytest.raises(ValueError, match="falls with the trips made, got 3 for half of the trips"):
+        ix.traffic.RoutingGame(_two_roads(), demand, paths, inverse_demand=lambda d: d)
+    dispersed = ix.traffic.RoutingGame(_two_roads(), demand, paths, eta=1.0)
+    with pytest.raises(ValueError, match=r"`logit_equilibrium\(tol=...\)` needs"):
+        ix.traffic.logit_equilibrium(dispersed, jnp.zeros(2), tol=-1.0)
 
 
 def test_an_empty_affine_link_has_a_slope():

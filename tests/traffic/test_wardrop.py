@@ -145,7 +145,9 @@ def test_ready_tolls_without_dispersion():
     assert found.residual < 1e-8
 
 
-@pytest.mark.parametrize(("paths", "eta"), [(3, 0.005), (3, 0.002), (10, 0.003)])
+@pytest.mark.parametrize(
+    ("paths", "eta"), [(3, 0.005), (3, 0.002), (10, 0.003), (5, 1e-3), (10, 1e-4)]
+)
 def test_dispersions_that_newton_reaches_on_the_way_down_alone(paths, eta):
     instance = ix.problems.second_best_tolls(eta=eta, paths=paths)
     found = ix.solve_equilibrium(instance.problem.game, instance.theta0)

@@ -1,6 +1,6 @@
 """Sets of the paths that traffic uses: found from equilibria, joined, and grown under tolls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import numpy as np
@@ -22,6 +22,7 @@ def generate_paths(
     gap: float = 1e-12,
     most: int = 1000,
     start: Assignment | None = None,
+    progress: bool | Callable[[int, float, float], object] = False,
 ) -> PathSet:
     """The paths that are used at user equilibrium and at the system optimum.
 
@@ -37,7 +38,8 @@ def generate_paths(
     - `tolerance`: `>= 0`, relative.
     - `gap`: to which the equilibria are found; far below `tolerance`, or paths are missed.
     - `most`: paths a pair, at each of the two.
-    - `start`: an assignment to begin from, see [`assign`][].
+    - `start`, `progress`: an assignment to begin from, and who is told of each iteration, see
+      [`assign`][].
 
     **Raises** what [`assign`][] raises. Warns where a pair has more than `most` paths.
 
@@ -55,7 +57,8 @@ def generate_paths(
     for objective in at:
         require_one_of("generate_paths", "at", objective, get_args(Objective))
         charged = tolls if objective == "user" else None
-        found = assign(network, demand, tolls=charged, objective=objective, gap=gap, start=found)
+        how = {"tolls": charged, "objective": objective, "gap": gap, "progress": progress}
+        found = assign(network, demand, start=found, **how)
         sets.append(cheap_paths(network, demand, found.costs, tolerance=tolerance, most=most))
     return join_paths(*sets)
 

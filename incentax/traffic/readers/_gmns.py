@@ -105,7 +105,7 @@ def _is_centroid(row: dict[str, str]) -> bool:
 
 
 def _rows(path: FilePath, needed: tuple[str, ...]) -> list[tuple[Place, dict[str, str]]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []
         missing = [name for name in needed if name not in header]

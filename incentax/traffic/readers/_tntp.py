@@ -72,6 +72,9 @@ def read_tntp(
     _complete(net, metadata, "NUMBER OF LINKS", len(links))
     names = sorted({int(str(end)) for row in links for end in (row.tail, row.head)})
     stated = _stated(metadata, "NUMBER OF NODES")
+    if stated is not None and names and names[0] < 1:
+        row = next(row for row in links if names[0] in (row.tail, row.head))
+        raise row.place.refused("nodes numbered from 1", f"node {names[0]}")
     if stated is not None and len(names) > stated:
         raise ValueError(
             f"{net}: expected {stated} nodes, as its <NUMBER OF NODES> says, got {len(names)}, the "
@@ -102,10 +105,22 @@ def _parts(path: FilePath) -> tuple[dict[str, tuple[Place, str]], list[tuple[Pla
         if tag:
             name = tag.group(1).strip().upper()
             if name == "END OF METADATA":
+                _require_order(path, lines[number:], number + 1)
                 texts = enumerate((text.partition("~")[0] for text in lines[number:]), number + 1)
                 return metadata, [(Place(path, at), text) for at, text in texts if text.strip()]
             metadata[name] = Place(path, number), tag.group(2).partition("~")[0].strip()
     raise ValueError(f"{path}: expected a line <END OF METADATA>, got {len(lines)} lines without")
+
+
+def _require_order(path: FilePath, lines: list[str], first: int) -> None:
+    """Refuses a heading that names the columns of links in another order."""
+    for number, line in enumerate(lines, first):
+        if line.lstrip().startswith("~"):
+            named = [name for name in line.lower().split() if name in _COLUMNS]
+            if len(named) > 6 and named != list(_COLUMNS[: len(named)]):
+                raise Place(path, number).refused(
+                    f"columns in the order {', '.join(_COLUMNS)}", ", ".join(named)
+                )
 
 
 def _stated(metadata: dict[str, tuple[Place, str]], name: str) -> int | None:
@@ -117,7 +132,8 @@ def _complete(path: FilePath, metadata: dict, name: str, found: int) -> None:
     stated = _stated(metadata, name)
     if stated is not None and stated != found:
         raise ValueError(
-            f"{path}: expected {stated} rows, as its <{name}> says, got {found} (is the file cut?)"
+            f"{path}: expected {stated} rows, as its <{name}> says, got {found}"
+            + " (is the file cut?)" * (found < stated)
         )
 
 
@@ -167,6 +183,8 @@ def _positions(path: FilePath, names: list[int]) -> np.ndarray:
         if len(fields) < 3:
             raise place.refused("a node, its x and its y", line.strip())
         x, y = (place.number(field, "a coordinate") for field in fields[1:3])
+        if int(fields[0]) in found:
+            raise place.refused("each node once", f"node {fields[0]} again")
         found[int(fields[0])] = x, y
     for name in names:
         if name not in found:
@@ -181,7 +199,7 @@ def _demand(path: FilePath, network: Network, zones: int | None) -> Demand:
         raise metadata["NUMBER OF ZONES"][0].refused(
             f"{zones} zones, as in the network (are these the trips of another one?)", stated
         )
-    rows, origin, total = [], None, 0.0
+    rows, origin, total, known = [], None, 0.0, set()
     for place, text in lines:
         heading, entries = re.match(r"\s*origin\s+(\S+)", text, re.IGNORECASE), text
         if heading:
@@ -194,8 +212,15 @@ def _demand(path: FilePath, network: Network, zones: int | None) -> Demand:
             if not colon:
                 raise place.refused("`destination : trips;`", repr(entry.strip()))
             count = place.number(value.strip(), "trips")
+            pair = origin, place.whole(destination, "a destination")
+            if count < 0:
+                raise place.refused("a number of trips >= 0", value.strip())
+            if count and pair in known:
+                raise place.refused("each pair of zones once", f"{pair[0]} to {pair[1]} again")
+            if count:
+                known.add(pair)
             total += count
-            rows.append((place, origin, place.whole(destination, "a destination"), count))
+            rows.append((place, *pair, count))
     place, text = metadata.get("TOTAL OD FLOW", (None, ""))
     if place is not None and text:
         flow = place.number(text, "<TOTAL OD FLOW>")
