@@ -11,6 +11,7 @@ from ._runs import (
     run as run,
 )
 from ._tables import (
+    CLOCKS as CLOCKS,
     draw as draw,
     page as page,
     ratios as ratios,

@@ -14,6 +14,7 @@ from ._show import console, progress, show
 
 # What seconds depend on.
 _ABOUT = ("versions", "python", "dtype", "device")
+_LIMITS = ("repeat", "seconds", "megabytes")
 # Columns and rows of a terminal's table.
 _WIDE, _LONG = 6, 20
 
@@ -57,9 +58,12 @@ def bench(
     resume
         Go on with the rows that lie in it.
     read
-        Run nothing: join the rows of these bench.json, the later ones in place of the earlier,
-        and write the tables and pictures of all.
+        Run nothing, whatever else is asked for: join the rows of these bench.json, the later ones
+        in place of the earlier, and write the tables and pictures of all.
     """
+    for name, names in {"problems": problems, "methods": methods}.items():
+        if not names:
+            raise ValueError(f"`--{name}` needs at least one name, got none")
     if read:
         return _written(_without_rows(out), _joined(read))
     for name, number in {"repeat": repeat, "seconds": seconds, "megabytes": megabytes}.items():
@@ -126,30 +130,35 @@ def _without_rows(out: Path) -> Path:
 def _joined(files: tuple[Path, ...]) -> dict[str, Any]:
     """What the files hold, of every method and problem the last row."""
     contents, rows = [_content(file) for file in files], {}
+    same = _settings_of(contents[0])
     for file, content in zip(files, contents):
-        if _computed_with(content) != _computed_with(contents[0]):
+        own = _settings_of(content)
+        # Older files do not tell of some of these; rows of several commits may stand together.
+        known = [name for name in own if name != "git" and None not in (own[name], same[name])]
+        wrong = [name for name in known if own[name] != same[name]]
+        if wrong:
             raise ValueError(
-                "`--read` needs runs of the same versions and device, got "
-                f"{_computed_with(contents[0])} in {files[0]} and {_computed_with(content)} in "
-                f"{file}"
+                "`--read` needs runs of the same versions, device and limits, got "
+                f"{wrong[0]} {same[wrong[0]]} in {files[0]} and {own[wrong[0]]} in {file}"
             )
+        same = {name: one if one == own[name] else None for name, one in same.items()}
         rows |= {(row["method"], row["problem"]): row for row in content["rows"]}
     places = {name: at for at, name in enumerate((*bank.designs, *benches.METHODS))}
     order = sorted(rows, key=lambda pair: [places.get(name, -1) for name in reversed(pair)])
-    told = contents[-1]["environment"]  # as far as it is the same for all
-    same = {
-        name: one
-        for name, one in told.items()
-        if all(content["environment"].get(name) == one for content in contents)
-    }
-    return {**contents[-1], "environment": same, "rows": [rows[pair] for pair in order]}
+    told = {name: one for name, one in same.items() if one is not None}
+    limits = {name: told.pop(name) for name in _LIMITS if name in told}
+    return {**limits, "environment": told, "rows": [rows[pair] for pair in order]}
 
 
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
         known = [[row[name] for name in benches.ROW] for row in content["rows"]]
-        _computed_with(content)
+        figures = [row.get(name) for row in content["rows"] for name in benches.CLOCKS]
+        wrong = [one for one in figures if one is not None and not one > 0]
+        if wrong:
+            raise ValueError(f"seconds of {wrong[0]}")
+        _settings_of(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"`--read` needs files that this command wrote, got {file}: {told}") from (
@@ -160,8 +169,11 @@ def _content(file: Path) -> dict[str, Any]:
     return content
 
 
-def _computed_with(content: dict[str, Any]) -> dict[str, Any]:
-    return {name: content["environment"][name] for name in _ABOUT}
+def _settings_of(content: dict[str, Any]) -> dict[str, Any]:
+    """What seconds depend on, `None` where that is not told."""
+    about = {name: content["environment"][name] for name in _ABOUT}
+    about |= {name: content["environment"].get(name) for name in ("processor", "git")}
+    return about | {name: content.get(name) for name in _LIMITS}
 
 
 def _written(folder: Path, content: dict[str, Any]) -> int:

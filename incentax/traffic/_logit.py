@@ -68,15 +68,15 @@ def logit_equilibrium(
         raise ValueError(f"{rule} a demand that is not elastic: take `ix.solve_equilibrium`")
     eta = require(game.eta, game.eta > 0, f"{rule} eta > 0", game.eta)
     game = eqx.tree_at(lambda game: game.eta, game, eta)
-    tol = float(require_positive("logit_equilibrium", "tol", tol))
+    near = require_positive("logit_equilibrium", "tol", tol)
     max_steps = require_count("logit_equilibrium", "max_steps", max_steps)
     start = game.strategy_set.centre() if x0 is None else as_float(x0)
-    return _solved(game, as_float(theta), start, tol, max_steps=max_steps)
+    return _solved(game, as_float(theta), start, near, max_steps=max_steps)
 
 
 @partial(compiled, lasting=True)
 def _solved(
-    game: RoutingGame, theta: Array, start: Array, tol: float, *, max_steps: int
+    game: RoutingGame, theta: Array, start: Array, tol: Array, *, max_steps: int
 ) -> LogitEquilibrium:
     x, steps = logit_shares(game, theta, start, tol, max_steps)
     return LogitEquilibrium(x, natural_residual(game, theta, x), steps)

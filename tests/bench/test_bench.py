@@ -193,6 +193,8 @@ def test_wrong_arguments_of_the_command(tmp_path, capsys):
     assert "needs names of the bank, got 'Pigu'" in capsys.readouterr().err
     assert main(["bench", "--seconds", "0", "--out", str(tmp_path)]) == 2
     assert "`--seconds` needs a number > 0, got 0" in capsys.readouterr().err
+    assert main(["bench", "--problems", "--out", str(tmp_path)]) == 2
+    assert "`--problems` needs at least one name, got none" in capsys.readouterr().err
     assert main(["bench", "--repeat", "1.5", "--out", str(tmp_path)]) == 2
     assert "needs a whole number, got 1.5" in capsys.readouterr().err
 
@@ -245,7 +247,9 @@ def test_runs_are_read_and_joined(tmp_path, capsys):
         ({"environment": about, "rows": [bare]}, "no 'kind'"),
         ({"environment": {"versions": {}}, "rows": old}, "no 'python'"),
         ({"environment": about, "rows": []}, "needs files with rows, got none in"),
-        ({"environment": other, "rows": old}, "needs runs of the same versions and device, got"),
+        ({"environment": other, "rows": old}, "versions, device and limits, got device gpu in"),
+        ({"environment": {**about, "processor": "slow"}, "rows": old}, "got processor slow in"),
+        ({"environment": about, "rows": [{**old[0], "seconds from start": -1.0}]}, "seconds of -1"),
     ]:
         files[0].write_text(json.dumps(wrong))
         assert main(["bench", "--read", *map(str, files), "--out", str(out)]) == 2

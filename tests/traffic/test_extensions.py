@@ -117,6 +117,8 @@ def test_what_is_refused():
     dispersed = ix.traffic.RoutingGame(_two_roads(), demand, paths, eta=1.0)
     with pytest.raises(ValueError, match=r"`logit_equilibrium\(tol=...\)` needs"):
         ix.traffic.logit_equilibrium(dispersed, jnp.zeros(2), tol=-1.0)
+    solved = jax.jit(lambda tolls: ix.traffic.logit_equilibrium(dispersed, tolls, tol=1e-9))
+    assert solved(jnp.zeros(2)).residual < 1e-6
 
 
 def test_an_empty_affine_link_has_a_slope():

@@ -76,8 +76,9 @@ def least_quadratic(
     level = -rooms + sides @ image
     size = np.maximum(np.linalg.norm(sides, axis=1), 1e-300)
     # In units of the largest level: what is left below is 1 / (1 + |step|^2).
-    unit = max(np.max(np.abs(level) / size), 1e-300)
-    sides, level = sides / size[:, None], level / size / unit
+    with np.errstate(over="ignore", invalid="ignore"):  # told apart below
+        unit = max(np.max(np.abs(level) / size), 1e-300)
+        sides, level = sides / size[:, None], level / size / unit
     system = np.concatenate([sides.T, level[None, :]])
     aim = np.zeros(len(system))
     aim[-1] = 1
