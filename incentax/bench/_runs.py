@@ -64,8 +64,9 @@ def problems_named(names: Sequence[str]) -> list[str]:
         elif any(one.startswith(name) for one in bank.designs):
             found += [one for one in bank.designs if one.startswith(name)]
         else:
+            known = {"all", "quick", *bank.designs, *kinds}
             raise ValueError(
-                f"`--problems` needs names of the bank, {_got(name, {*bank.designs, *kinds})}; "
+                f"`--problems` needs names of the bank, {_got(name, known)}; "
                 f"there are the sets 'quick' and 'all', the kinds {_listed(sorted(kinds))}, and "
                 f"the problems {_listed(bank.designs)}"
             )
@@ -77,9 +78,10 @@ def methods_named(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     installed = [name for name, method in METHODS.items() if _is_here(method)]
     for name in names:
-        if name not in ("all", "installed", *METHODS):
+        known = ("all", "installed", *METHODS)
+        if name not in known:
             raise ValueError(
-                f"`--methods` needs names of methods, {_got(name, METHODS)}; there are 'all', "
+                f"`--methods` needs names of methods, {_got(name, known)}; there are 'all', "
                 f"'installed', {_listed(METHODS)}"
             )
         found += {"all": METHODS, "installed": installed}.get(name, [name])

@@ -33,10 +33,12 @@ def page(content: dict[str, Any], picture: str = "bench.png") -> str:
     rows, about = content["rows"], content["environment"]
     used = {name: one for row in rows for name, one in row.get("packages", {}).items()}
     versions = ", ".join(f"{name} {one}" for name, one in (about["versions"] | used).items())
+    device = [about["device"]] if about["device"] != "cpu" else []
+    device = [*device, about["processor"]] if about.get("processor") else device or ["cpu"]
     parts = [
         "# Methods side by side",
         f"Written by `incentax bench` from the rows of its runs. {versions}; Python "
-        f"{about['python']}, {about['dtype']}, {about.get('processor') or about['device']}.",
+        f"{about['python']}, {about['dtype']}, {', '.join(device)}.",
         " ".join(words(rows)),
         f"![the share of problems solved within so many times the least seconds]({picture})",
     ]

@@ -113,7 +113,7 @@ def _require_the_same(path: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"`--resume` needs {path} as it was written: {error}") from error
     names = [name for name in now if name not in ("environment", "git")]
     wrong = [f"{name} {then.get(name)}, now {now[name]}" for name in names
-             if then.get(name) != now[name]]  # fmt: skip
+             if then.get(name) != now[name] and (name in then or name != "processor")]  # fmt: skip
     if wrong:
         raise ValueError(
             f"`--resume` needs the folder of a run with the same settings, got {path.parent}, of "

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, get_args, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -179,6 +179,14 @@ def _as_instance(problem: DesignProblem, name: str) -> Instance:
 def exactly(hint: Any, tokens: Sequence[Token]) -> Any:
     """A value as cyclopts converts it, which rounds what is to be a whole number."""
     given = [token.value for token in tokens]
-    if hint is int and "." in given[0] and not float(given[0]).is_integer():
-        raise ValueError(f"needs a whole number, got {given[0]}")
+    for text in given if int in (hint, *get_args(hint)) else ():
+        if "." in text and not _is_whole(text):
+            raise ValueError(f"needs a whole number, got {text}")
     return convert(hint, given)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        return float(text).is_integer()
+    except ValueError:
+        return False

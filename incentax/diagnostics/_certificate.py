@@ -48,7 +48,8 @@ class Certificate(eqx.Module):
       the largest of one, in its own unit. With constraints `stationarity` is that of the
       Lagrangian, and `least_slope` is over the directions that they allow.
     - `outside`: the share of agents whose best strategy is none that the game lists: of trips
-      with a better path than all of a [`RoutingGame`][], see [`grow_paths`][]. NaN for other games.
+      that are made and have a better path than all of a [`RoutingGame`][], see [`grow_paths`][].
+      NaN where the game does not tell.
     - `ending`: whether the design is stationary, an entry of `ix.ENDINGS`.
     - `result`: how the equilibrium was solved.
     """
@@ -112,7 +113,7 @@ class Certificate(eqx.Module):
             )
         if self.outside >= _OUTSIDE:
             words.append(
-                f"{100 * float(self.outside):.2g} % of agents have a better strategy than all that "
+                f"{100 * float(self.outside):.3g} % of agents have a better strategy than all that "
                 "the game lists."
             )
         if self.insensitive and not self.multipliers:

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ._network import Demand, Network
 
@@ -23,12 +23,15 @@ class Roads(eqx.Module):
         )
         self.nodes, self.first_through = network.number_of_nodes, network.first_through_node
 
-    def least_costs(self, cost: Float[np.ndarray, " links"]) -> Float[np.ndarray, " pairs"]:
-        """Of every pair, over all paths through the network; infinite where there is none."""
+    def least_costs(
+        self, cost: Float[np.ndarray, " links"], which: Bool[np.ndarray, " pairs"]
+    ) -> Float[np.ndarray, " chosen"]:
+        """Of these pairs, over all paths through the network; infinite where there is none."""
         import scipy.sparse  # noqa: PLC0415 (slow to import)
         from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
 
         tail, head, pairs = (np.asarray(nodes) for nodes in (self.tail, self.head, self.pairs))
+        pairs = pairs[which]
         # A zone that nobody may pass is left from a node of its own.
         first, start = self.first_through, self.nodes
         leaves = np.where(tail < first, tail + start, tail)

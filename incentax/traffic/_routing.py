@@ -53,16 +53,16 @@ class _Staying(eqx.Module):
         return value
 
     def check(self) -> None:
-        """`ValueError` where more trips would be made at a higher cost; known values only."""
-        costs = [self.cost(share * self.trips) for share in (0.5, 1.0)]
-        if is_traced(costs) or jnp.shape(costs[0]) != self.trips.shape:
+        """`ValueError` where costs do not fall as trips rise; of known values only."""
+        more = 0.5 * self.trips
+        low, high = self.cost(more), self.cost(self.trips)
+        if is_traced((low, high)) or jnp.shape(low) != self.trips.shape:
             return
-        rises = np.flatnonzero(np.asarray(costs[1]) > np.asarray(costs[0]))
-        if rises.size:
-            low, high = (float(cost[rises[0]]) for cost in costs)
+        rise = float(jnp.vdot(more, high - low))
+        if rise > 1e-9 * float(jnp.vdot(more, jnp.abs(high))):
             raise ValueError(
-                "`RoutingGame(inverse_demand=...)` needs a cost that falls with the trips made, "
-                f"got {low:g} for half of the trips of pair {rises[0]} and {high:g} for all"
+                "`RoutingGame(inverse_demand=...)` needs costs that fall as trips rise, got a mean "
+                f"of {jnp.mean(low):g} for half of all trips and of {jnp.mean(high):g} for all"
             )
 
 
@@ -289,8 +289,9 @@ class RoutingGame(AbstractGame):
         steep = jnp.max(self.flows.incidence.along_paths(slope * flows))
         return 4 * float(jnp.finfo(x.dtype).eps) * jnp.max(jnp.abs(costs)) / self.eta * steep
 
-    def outside(self, theta: Array, x: Array) -> float:
-        """The share of trips with a better path through the network than all that are listed."""
+    def outside(self, theta: Array, x: Array) -> float | None:
+        """The share of trips, of those that are made, with a better path through the network than
+        all that are listed; `None` where costs are negative or unknown."""
         flows = self.link_flows(x)
         times, tolls = self.link_times(flows, theta), self.costs.acts.tolls(theta)
         own, blocks, staying = self.costs(theta, x, flows), self.simplex.blocks, self.costs.staying
@@ -305,8 +306,10 @@ class RoutingGame(AbstractGame):
         better = np.zeros(len(first), bool)
         near = 1 - max(1e-9, 100 * float(jnp.finfo(x.dtype).eps))
         for one in np.unique(weights):
-            least = self.roads.least_costs(np.asarray(times + one * tolls, float))
-            better |= (weights == one) & (least < near * listed)
+            cost, pairs = np.asarray(times + one * tolls, float), weights == one
+            if not (cost >= 0).all():
+                return None
+            better[pairs] = self.roads.least_costs(cost, pairs) < near * listed[pairs]
         made = np.add.reduceat(trips, first)
         return float(made[better].sum() / max(made.sum(), np.finfo(float).tiny))
 

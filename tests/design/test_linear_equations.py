@@ -52,5 +52,7 @@ def test_motions_and_multipliers(name, rank):
     np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
     level = rows @ slope
     np.testing.assert_allclose(equations.onto(level), inverse @ level, atol=near)
+    with pytest.raises(ValueError, match="needs finite numbers"):
+        Equations(np.where(rows == rows[0, 0], np.nan, rows), eps)
     left = slope + rows.T @ equations.multipliers(slope)
     np.testing.assert_allclose(left, basis @ (basis.T @ slope), atol=near)

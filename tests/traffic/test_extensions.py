@@ -112,8 +112,15 @@ def test_what_is_refused():
     assert jnp.isnan(narrow.link_times(jnp.ones(2), jnp.array([-1.5]))[0])
     with pytest.raises(RuntimeError):
         ix.solve_equilibrium(narrow, jnp.array([-1.5]))
-    with pytest.raises(ValueError, match="falls with the trips made, got 3 for half of the trips"):
+    with pytest.raises(ValueError, match="fall as trips rise, got a mean of 3 for half of all"):
         ix.traffic.RoutingGame(_two_roads(), demand, paths, inverse_demand=lambda d: d)
+    two = ix.traffic.Demand(
+        [[0, 1], [0, 1]], [1.0, 10.0]
+    )  # one's trips are worth more by the other's
+    both = jnp.array([[1.0, -0.5], [-0.5, 1.0]])
+    ix.traffic.RoutingGame(
+        _two_roads(), two, _paths(two.pairs), inverse_demand=lambda d: 10 - both @ d
+    )
     dispersed = ix.traffic.RoutingGame(_two_roads(), demand, paths, eta=1.0)
     with pytest.raises(ValueError, match=r"`logit_equilibrium\(tol=...\)` needs"):
         ix.traffic.logit_equilibrium(dispersed, jnp.zeros(2), tol=-1.0)

@@ -45,6 +45,7 @@ def _game(network, trips=(3.0, 1.0), listed=((2, 3), (1,)), **more):
 def test_by_hand(first_through, listed, share):
     game = _game(_network(first_through), listed=listed)
     assert game.outside(jnp.zeros(5), jnp.ones(2)) == share
+    assert game.outside(jnp.full(5, -9.0), jnp.ones(2)) is None
 
 
 def test_classes_and_trips_that_are_not_made():
@@ -74,7 +75,7 @@ def test_the_certificate_says_what_growing_adds():
     found = ix.certify(problem, tolls, x)
     assert 0.5 < missing < 1
     np.testing.assert_allclose(found.outside, missing, rtol=1e-12)
-    assert f"{100 * missing:.2g} % of agents have a better strategy" in found.verdict
+    assert f"{100 * missing:.3g} % of agents have a better strategy" in found.verdict
     assert "share with a better strategy" in str(found)
     plain = ix.Game(lambda theta, x: x - theta, ix.Box(0.0, 4.0))
     other = ix.DesignProblem(plain, lambda theta, x: jnp.sum(x**2), ix.Reals())

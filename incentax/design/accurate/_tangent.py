@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-# From singular: the reciprocal of the condition number.
-_FAR = 1e-8
+# Least reciprocal condition number at which the last square of the rows is used as it is.
+_FAR = 1e-5
 
 
 class Equations:
@@ -19,6 +19,8 @@ class Equations:
 
     def __init__(self, rows: np.ndarray, eps: float):
         rows = np.asarray(rows, float)
+        if not np.isfinite(rows).all():
+            raise ValueError("`Equations(rows)` needs finite numbers")
         # Less than that is rounding of the precision that the rows were computed in.
         least = max(1e-10, 30 * eps * max(rows.shape, default=1))
         size = np.abs(rows).max(axis=1, initial=0.0)
