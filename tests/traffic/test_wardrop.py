@@ -152,3 +152,13 @@ def test_dispersions_that_newton_reaches_on_the_way_down_alone(paths, eta):
     instance = ix.problems.second_best_tolls(eta=eta, paths=paths)
     found = ix.solve_equilibrium(instance.problem.game, instance.theta0)
     assert found.residual < 1e-8
+
+
+def test_a_search_that_is_short_of_steps_keeps_what_smoothing_led_to():
+    network, demand = ix.traffic.generate_city(8)
+    links = ix.traffic.most_congested(network, ix.traffic.assign(network, demand).flows, 8)
+    instance = ix.problems.network_tolls(network, demand, links, eta=0.0)
+    found = ix.design(instance.problem, instance.theta0, steps=5, throw=False)
+    best = 434109.56  # with 31 steps
+    assert found.steps == 5
+    assert best < found.objective < best + 0.2 * (435488.78 - best)

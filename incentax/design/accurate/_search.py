@@ -161,6 +161,12 @@ def _advance(levels: Levels, now: Search) -> Search:
     done = _is_done(levels, now, fine, (promised, decrease), drop, objective=found.objective)
     if levels.is_free:
         done |= is_bottomless(found.objective, jnp.linalg.norm(found.gradient), theta)
+    # The last steps are exact ones, or all that smoothing led to would be lost.
+    most = now.rows.shape[0]
+    short = (now.steps + 1 >= most - max(1, most // 10)) & (now.level > 0)
+    short &= now.level < levels.last
+    level = jnp.where(short, levels.last, now.level + done.astype(now.level.dtype))
+    done |= short
     # What was found of a trial that was not taken is no part of the point.
     found = tree_where(fine, found, _point_of(now))
     better = levels.is_exact(now.level) & fine & (found.objective < now.best_objective)
@@ -174,7 +180,7 @@ def _advance(levels: Levels, now: Search) -> Search:
         central=found.central,
         degenerate=found.degenerate,
         scale=now.scale,
-        level=now.level + done.astype(now.level.dtype),
+        level=level,
         fresh=done,
         level_steps=jnp.where(done, 0, now.level_steps + (~now.fresh).astype(now.level.dtype)),
         drop=drop,
