@@ -9,6 +9,11 @@ _RNG = np.random.default_rng(0)
 
 
 def _rows(name):
+    if name == "many":
+        return _RNG.normal(size=(250, 254)) + 20 * np.eye(250, 254, 4)
+    if name == "many, said twice":
+        rows = _RNG.normal(size=(250, 254)) + 20 * np.eye(250, 254, 4)
+        return np.concatenate([rows[:249], rows[:1]])
     rows = _RNG.normal(size=(7, 10))
     rows[2] = 0
     rows[2, 5] = 3.0  # one unknown is held
@@ -32,6 +37,8 @@ def _rows(name):
     ("name", "rank"),
     [
         ("plain", 7),
+        ("many", 250),
+        ("many, said twice", 249),
         ("few", 4),
         ("nothing is free", 7),
         ("said twice", 6),
