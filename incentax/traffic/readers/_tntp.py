@@ -215,9 +215,9 @@ def _demand(path: FilePath, network: Network, zones: int | None) -> Demand:
             pair = origin, place.whole(destination, "a destination")
             if count < 0:
                 raise place.refused("a number of trips >= 0", value.strip())
-            if count and pair in known:
-                raise place.refused("each pair of zones once", f"{pair[0]} to {pair[1]} again")
-            if count:
+            if count > 0:  # some files list a pair again without trips
+                if pair in known:
+                    raise place.refused("each pair of zones once", f"{pair[0]} to {pair[1]} again")
                 known.add(pair)
             total += count
             rows.append((place, *pair, count))

@@ -92,3 +92,10 @@ def test_names_that_are_no_numbers_stand_in_their_order(files):
     )
     network, _ = ix.traffic.read_gmns(files / "link.csv")
     assert network.node_names.tolist() == ["10", "home", "shop", "work"]
+
+
+def test_names_in_another_encoding_are_no_obstacle(files):
+    text = LINKS.replace("vdf_beta\n", "vdf_beta,name\n").replace("4\n", "4,Straße\n", 1)
+    (files / "link.csv").write_bytes(text.replace(",,\n", ",,,\n").encode("latin-1"))
+    network, _ = ix.traffic.read_gmns(files / "link.csv")
+    assert network.number_of_links == 3
