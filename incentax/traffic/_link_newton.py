@@ -11,7 +11,9 @@ from jaxtyping import Array, Float, Int
 
 # Relative residual of the linear system of a Newton step, one that small dispersions need, and a
 # bound on iterations.
-ROUGH, FINE, _INNER_STEPS = 1e-3, 1e-6, 200
+_ROUGH, _FINE, _INNER_STEPS = 1e-3, 1e-6, 200
+# Dispersions on the way where the direct one fails, and how much each is smaller.
+_STAGES, _RATIO = 10, 2.0
 
 
 class AbstractLoading(abc.ABC):
@@ -37,9 +39,9 @@ def newton_in_link_flows(
     tol: Array | float,
     max_steps: int,
     *,
-    inner: Array | float = ROUGH,
-) -> tuple[Float[Array, " links"], Any, Int[Array, ""]]:
-    """Flows with `V - v = 0`, what belongs to them, and the steps taken.
+    inner: Array | float = _ROUGH,
+) -> tuple[Float[Array, " links"], Any, Float[Array, " links"], Int[Array, ""]]:
+    """Flows with `V - v = 0`, what belongs to them, what is left of `V - v`, and the steps taken.
 
     With `T' = dt/dv` the step is `dv = r - M T'^1/2 w` for the imbalance `r`, where
     `(I + T'^1/2 M T'^1/2) w = T'^1/2 r` by conjugate gradients; it is halved until the imbalance
@@ -62,12 +64,14 @@ def newton_in_link_flows(
             worse = jnp.linalg.norm(candidate) > (1 - 1e-4 * length) * jnp.linalg.norm(left)
             return (worse | ~jnp.all(jnp.isfinite(candidate))) & (length > 1e-6)
 
-        def reached_by(length):
-            trial = jnp.maximum(flows + length * newton, 0)
-            return length, trial, *loading.imbalance(trial)
+        def halved(trial):
+            length = trial[0] / 2
+            reached = jnp.maximum(flows + length * newton, 0)
+            return length, reached, *loading.imbalance(reached)
 
-        full = reached_by(jnp.ones((), flows.dtype))
-        length, *reached = jax.lax.while_loop(too_long, lambda t: reached_by(t[0] / 2), full)
+        unknown = jnp.full_like(left, jnp.inf)
+        twice = jnp.full((), 2, flows.dtype), flows, with_them, unknown
+        length, *reached = jax.lax.while_loop(too_long, halved, twice)
         moved = length > 1e-6
         kept = jax.tree.map(
             lambda new, old: jnp.where(moved, new, old), tuple(reached), (flows, with_them, left)
@@ -75,7 +79,41 @@ def newton_in_link_flows(
         return count + 1, *kept, moved
 
     carry = (jnp.int32(0), flows, *loading.imbalance(flows), jnp.bool_(True))
-    steps, flows, with_them, _, _ = jax.lax.while_loop(going_on, advance, carry)
+    steps, flows, with_them, left, _ = jax.lax.while_loop(going_on, advance, carry)
+    return flows, with_them, left, steps
+
+
+def newton_as_dispersion_falls(
+    loading_at: Callable[[Array], AbstractLoading],
+    begun: Float[Array, " links"],
+    with_them: Any,
+    tol: Array | float,
+    max_steps: int,
+) -> tuple[Float[Array, " links"], Any, Int[Array, ""]]:
+    """The same where Newton's method may not arrive from the start: it then follows the equilibrium
+    as the dispersion falls.
+
+    `loading_at(wide)`: at so many times the dispersion; `with_them`: of the shape of what belongs
+    to flows.
+    """
+
+    def going_on(carry: tuple[Any, ...]) -> Array:
+        stage, arrived = carry[:2]
+        return ~arrived & (stage <= _STAGES)
+
+    def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        stage, _, flows, _, count = carry
+        wide = jnp.where(stage == 0, 1.0, _RATIO ** (_STAGES - stage).astype(flows.dtype))
+        inner = jnp.where(stage == 0, _ROUGH, _FINE)
+        reached, with_them, left, steps = newton_in_link_flows(
+            loading_at(wide), flows, tol, max_steps, inner=inner
+        )
+        arrived = (wide == 1) & (jnp.max(jnp.abs(left)) <= 1e-6 * jnp.max(jnp.abs(reached)))
+        finite = jnp.all(jnp.isfinite(reached)) & ((stage > 0) | arrived)
+        return stage + 1, arrived, jnp.where(finite, reached, begun), with_them, count + steps
+
+    first = jnp.int32(0), jnp.bool_(False), begun, with_them, jnp.int32(0)
+    _, _, flows, with_them, steps = jax.lax.while_loop(going_on, advance, first)
     return flows, with_them, steps
 
 

@@ -3,43 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ._link_newton import AbstractLoading, FINE, newton_in_link_flows, ROUGH
-
-# Dispersions on the way where the direct one fails, and how much each is smaller.
-_STAGES, _RATIO = 10, 2.0
+from ._link_newton import AbstractLoading, newton_as_dispersion_falls, newton_in_link_flows
 
 
 def logit_shares(
     game: Any, theta: Array, start: Array, tol: Array | float, max_steps: int
 ) -> tuple[Float[Array, " paths"], Int[Array, ""]]:
-    """Path proportions at the logit equilibrium, without checks; and the steps taken.
+    """Path proportions at the logit equilibrium, without checks; and the steps taken."""
 
-    Where Newton's method does not arrive from the start, it follows the equilibrium as the
-    dispersion falls.
-    """
+    def at(wide: Array) -> AbstractLoading:
+        return _Loading(game, theta, start, game.eta.astype(wide.dtype) * wide)
+
     begun = game.link_flows(start)
-
-    def going_on(carry: tuple[Array, ...]) -> Array:
-        stage, arrived = carry[:2]
-        return ~arrived & (stage <= _STAGES)
-
-    def advance(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        stage, _, flows, _, count = carry
-        wide = jnp.where(stage == 0, 1.0, _RATIO ** (_STAGES - stage).astype(start.dtype))
-        loading = _Loading(game, theta, start, game.eta * wide)
-        inner = jnp.where(stage == 0, ROUGH, FINE)
-        reached, x, steps = newton_in_link_flows(loading, flows, tol, max_steps, inner=inner)
-        left = jnp.max(jnp.abs(game.link_flows(x) - reached)) / jnp.max(jnp.abs(reached))
-        arrived = (wide == 1) & (left <= 1e-6)
-        finite = jnp.all(jnp.isfinite(reached)) & ((stage > 0) | arrived)
-        return stage + 1, arrived, jnp.where(finite, reached, begun), x, count + steps
-
-    first = jnp.int32(0), jnp.bool_(False), begun, start, jnp.int32(0)
-    _, _, _, x, steps = jax.lax.while_loop(going_on, advance, first)
+    _, x, steps = newton_as_dispersion_falls(at, begun, start, tol, max_steps)
     return x, steps
 
 
@@ -48,7 +26,7 @@ def rough_logit_shares(
 ) -> tuple[Float[Array, " paths"], Int[Array, ""]]:
     """The same at another dispersion, as far as Newton's method comes from the start."""
     loading = _Loading(game, theta, start, eta)
-    _, x, steps = newton_in_link_flows(loading, game.link_flows(start), tol, max_steps)
+    _, x, _, steps = newton_in_link_flows(loading, game.link_flows(start), tol, max_steps)
     return x, steps
 
 

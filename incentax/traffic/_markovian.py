@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._checks import is_traced, require_positive
-from .._linear import inverse
+from .._compile import compiled
 from ..games import AbstractGame
 from ..sets import Reals
-from ._link_newton import AbstractLoading, newton_in_link_flows, slope_of
+from ._dissection import Dissection
+from ._link_newton import AbstractLoading, newton_as_dispersion_falls, slope_of
 from ._links import LinkIncentives, LinkTimes
-from ._network import Demand, Network
+from ._network import Demand, Network, require_link_costs
+from ._onward import Onward
 
-# Up to this many nodes the matrix of all pairs of nodes is affordable.
-_MOST = 3000
+# Nodes times destinations: expected costs that are affordable, at some 300 bytes each.
+_MOST = 25_000_000
 
 
 class MarkovianGame(AbstractGame):
@@ -29,7 +31,9 @@ class MarkovianGame(AbstractGame):
 
     and link `a` takes the share `exp((W_i - t_a - theta_a - W_j) / eta)` of the flow through `i`:
     J.-B. Baillon and R. Cominetti, "Markovian traffic equilibrium", *Mathematical Programming* 111
-    (2008) 33-56. It is logit choice among all walks, cycles included, of which none is listed. The
+    (2008) 33-56. It is logit choice among all walks, cycles included, of which none is listed; or,
+    `nearer_at` some link costs, among those walks which come nearer to their destination with every
+    link (R. B. Dial, *Transportation Research* 5 (1971) 83-111), and none of these is a cycle. The
     strategy `x` is the flows on links, and the operator what is missing of their equilibrium,
 
         F(theta, x) = x - V(t(x) + theta),
@@ -38,15 +42,21 @@ class MarkovianGame(AbstractGame):
 
     **Arguments:**
 
-    - `network`, `demand`: see [`Network`][], [`Demand`][]; up to 3,000 nodes.
-    - `eta`: positive dispersion of choice, in the network's unit of time. With many short links and
-      a large `eta` (or with negative tolls) walks in circles have no finite cost; a small one
-      underflows where costs are more than 700 `eta` (87 in float32). Costs and flows are NaN then.
+    - `network`, `demand`: see [`Network`][], [`Demand`][].
+    - `eta`: positive dispersion of choice, in the network's unit of time. Where links are short
+      beside `eta` (or tolls negative) walks in circles have no finite cost; where costs are more
+      than 700 `eta` (87 in float32) sums over all walks underflow. Costs and flows are NaN then.
     - `tolled_links`: links that carry a toll, counted from 0; every link when left out.
+    - `nearer_at`: `>= 0`, a cost for every link, such as `network.free_flow_time` or the `costs` of
+      an assignment; of equal distances one of fewer links is nearer. It takes any `eta`, links
+      without time, and negative tolls. All walks when left out.
+
+    Memory and work are those of a number for every node and destination, of which 25 million are
+    taken.
 
     **Raises** `ValueError` for an `eta` that is not positive or for which there is no equilibrium
-    at free-flow times, for links outside the network or named twice, for pairs of one node or
-    without a path, and for too many nodes.
+    at free-flow times, for links outside the network or named twice, for costs that are no such
+    numbers, for pairs of one node or without a path, and for a network that is too large.
 
     !!! example
 
@@ -62,10 +72,9 @@ class MarkovianGame(AbstractGame):
     acts: LinkIncentives
     eta: Float[Array, ""]
     flows: Reals
-    ends: Int[Array, "links 2"]
-    pairs: Int[Array, "pairs 2"]
+    pairs: Int[Array, "pairs 3"]
     trips: Float[Array, " pairs"]
-    nodes: int = eqx.field(static=True)
+    choice: Dissection | Onward
 
     def __init__(
         self,
@@ -74,32 +83,40 @@ class MarkovianGame(AbstractGame):
         *,
         eta: ArrayLike,
         tolled_links: Sequence[int] | np.ndarray | None = None,
+        nearer_at: ArrayLike | None = None,
     ):
+        owner = "MarkovianGame"
         count, closed = network.number_of_nodes, network.first_through_node
-        if count + closed > _MOST:
-            raise ValueError(
-                f"`MarkovianGame(network=...)` needs at most {_MOST} nodes (zones that no path may "
-                f"pass count twice), got {count + closed}"
-            )
-        self.eta = require_positive("MarkovianGame", "eta", eta)
-        self.link_times = LinkTimes(network)
-        self.acts = LinkIncentives("MarkovianGame", network, tolled_links)
-        self.flows = Reals((network.number_of_links,))
         # Zones that no path may pass are entered at a copy, from which no link leads on.
         head = np.where(network.head < closed, network.head + count, network.head)
-        ends = np.where(demand.pairs[:, 1] < closed, demand.pairs[:, 1] + count, demand.pairs[:, 1])
-        self.ends = jnp.asarray(np.stack([network.tail, head], axis=1))
-        self.pairs = jnp.asarray(np.stack([demand.pairs[:, 0], ends], axis=1))
+        last = np.where(demand.pairs[:, 1] < closed, demand.pairs[:, 1] + count, demand.pairs[:, 1])
+        destinations, column = np.unique(last, return_inverse=True)
+        work = (count + closed) * len(destinations)
+        if work > _MOST:
+            raise ValueError(
+                f"`MarkovianGame(network=..., demand=...)` needs at most {_MOST:,} expected costs, "
+                f"one for every node and destination, got {work:,}"
+            )
+        self.eta = require_positive(owner, "eta", eta)
+        self.link_times = LinkTimes(network)
+        self.acts = LinkIncentives(owner, network, tolled_links)
+        self.flows = Reals((network.number_of_links,))
+        _refuse_unconnected(network, demand, np.stack([network.tail, head]), last, count + closed)
+        self.pairs = jnp.asarray(np.stack([demand.pairs[:, 0], last, np.ravel(column)], axis=1))
         self.trips = jnp.asarray(demand.trips, float)
-        self.nodes = count + closed
-        _refuse_unconnected(network, demand, np.stack([network.tail, head]), ends, self.nodes)
+        links = np.stack([network.tail, head], axis=1), count + closed, destinations
+        if nearer_at is None:
+            self.choice = Dissection(*links)
+        else:
+            self.choice = Onward(*links, require_link_costs(owner, "nearer_at", network, nearer_at))
         if not is_traced((self.eta, self.link_times)):
-            free = np.asarray(self.loaded(self.link_times(jnp.zeros(network.number_of_links))))
+            free = np.asarray(_loaded(self, self.link_times(jnp.zeros(network.number_of_links))))
             if not np.isfinite(free).all():
                 raise ValueError(
                     "`MarkovianGame(eta=...)` needs an eta at which walks have finite expected "
                     "costs at free-flow times: too large a one leads in circles, too small a one "
-                    f"underflows; got {float(self.eta):g}"
+                    f"underflows; got {float(self.eta):g}. With `nearer_at=network.free_flow_time` "
+                    "drivers take links that lead nearer to their destination alone, at any eta"
                 )
 
     @property
@@ -108,17 +125,7 @@ class MarkovianGame(AbstractGame):
 
     def expected_costs(self, costs: Float[Array, " links"]) -> Float[Array, " pairs"]:
         """`W` of every pair at these link costs."""
-        eta, (tail, head) = self.eta.astype(costs.dtype), self.ends.T
-        weight = jnp.zeros((self.nodes, self.nodes), costs.dtype)
-        weight = weight.at[tail, head].add(jnp.exp(-costs / eta))
-        # Sums over all walks; those that reach the destination once are what is left when walks
-        # from there to itself are divided out.
-        walks = inverse(jnp.eye(self.nodes, dtype=costs.dtype) - weight)
-        # Sums over walks are never negative unless they diverge.
-        sound = jnp.all(walks >= -1e-9 * jnp.max(jnp.diagonal(walks)))
-        origin, destination = self.pairs.T
-        shares = walks[origin, destination] / walks[destination, destination]
-        return -eta * jnp.log(shares) * jnp.where(sound, 1, jnp.nan).astype(costs.dtype)
+        return self.choice.expected_costs(costs, self.eta.astype(costs.dtype), self.pairs)
 
     def loaded(self, costs: Float[Array, " links"]) -> Float[Array, " links"]:
         """`V`: flows that the demand makes of these link costs."""
@@ -139,9 +146,14 @@ class MarkovianGame(AbstractGame):
         entropic: bool | None,
     ) -> tuple[Array, Array, Array]:
         del entropic
-        loading = _Loading(self, theta)
-        start = jnp.where(jnp.any(x > 0), x, self.loaded(loading.costs(jnp.zeros_like(x))))
-        flows, _, steps = newton_in_link_flows(loading, start, tol, max_steps)
+
+        def at(wide: Array) -> AbstractLoading:
+            wider = self.eta.astype(wide.dtype) * wide
+            return _Loading(eqx.tree_at(lambda game: game.eta, self, wider), theta)
+
+        unloaded = _Loading(self, theta).costs(jnp.zeros_like(x))
+        start = jnp.where(jnp.any(x > 0), x, self.loaded(unloaded))
+        flows, _, steps = newton_as_dispersion_falls(at, start, None, tol, max_steps)
         return flows, steps, jnp.zeros((), flows.dtype)
 
     def externality(self, theta: Array, x: Array) -> Array:
@@ -157,6 +169,9 @@ class MarkovianGame(AbstractGame):
         """`sum of v_e t_e(v_e)`: tolls are transfers and do not count."""
         del theta
         return jnp.sum(x * self.link_times(x))
+
+
+_loaded = compiled(lambda game, costs: game.loaded(costs))
 
 
 def _refuse_unconnected(

@@ -129,6 +129,19 @@ class Demand(eqx.Module):
         _refuse("trips", "finite, positive entries", self.trips, fine, owner="Demand")
 
 
+def require_link_costs(
+    owner: str, name: str, network: Network, costs: ArrayLike
+) -> Float[np.ndarray, " links"]:
+    """Numbers `>= 0`, one a link."""
+    cost, links = np.ascontiguousarray(costs, float), network.number_of_links
+    if cost.shape != (links,) or not (cost >= 0).all():
+        raise ValueError(
+            f"`{owner}({name}=...)` needs one cost >= 0 a link, shape ({links},), got "
+            + (f"shape {cost.shape}" if cost.shape != (links,) else f"{cost.min():g}")
+        )
+    return cost
+
+
 def require_whole(owner: str, name: str, values: np.ndarray):
     """Refuses nodes or links that are not counted in whole numbers."""
     if not np.issubdtype(values.dtype, np.integer) and values.size:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from ..._checks import require_count, require_one_of, require_positive, warn
-from .._network import Demand, Network
+from .._network import Demand, Network, require_link_costs
 from .._paths import PathSet
 from ._assign import assign, Assignment, compiled_kernels, Objective, Pairs, Tolls
 
@@ -87,21 +87,11 @@ def cheap_paths(
     """
     share = float(require_positive("cheap_paths", "tolerance", tolerance, strictly=False))
     most = require_count("cheap_paths", "most", most)
-    cost = _link_costs("cheap_paths", network, costs)
+    cost = require_link_costs("cheap_paths", "costs", network, costs)
     paths, cut = _paths_within(network, demand, cost, share, most)
     if cut:
         warn(f"`cheap_paths`: some pairs have more than {most} such paths. Going on with {most}.")
     return paths
-
-
-def _link_costs(owner: str, network: Network, costs: ArrayLike) -> Float[np.ndarray, " links"]:
-    cost, links = np.ascontiguousarray(costs, float), network.number_of_links
-    if cost.shape != (links,) or not (cost >= 0).all():
-        raise ValueError(
-            f"`{owner}(costs=...)` needs one cost >= 0 a link, shape ({links},), got "
-            + (f"shape {cost.shape}" if cost.shape != (links,) else f"{cost.min():g}")
-        )
-    return cost
 
 
 def _paths_within(
@@ -217,7 +207,7 @@ def grow_paths(
         >>> print(missing > 0.1)
         True
     """
-    cost = _link_costs("grow_paths", network, costs)
+    cost = require_link_costs("grow_paths", "costs", network, costs)
     if not np.array_equal(paths.pairs, demand.pairs):
         raise ValueError(
             "`grow_paths(paths=...)` needs the paths of the pairs of the demand, in their order, "
