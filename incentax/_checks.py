@@ -58,6 +58,15 @@ def is_inside(*trees: PyTree) -> bool:
     return is_traced(*trees) or get_opaque_trace_state(convention="nnx") != _NOTHING_TRACED
 
 
+def require_key(owner: str, key: Any) -> None:
+    """Refuses what is no single key of `jax.random`."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim == 1
+    if not raw and not (typed and key.ndim == 0):
+        got = f"{key.size} keys" if typed else repr(key)
+        raise TypeError(f"`{owner}(key=...)` needs one key, as `jax.random.key(0)`, got {got}")
+
+
 Received = ArrayLike | dict[str, ArrayLike]
 
 _POISONING = ContextVar("poisoning", default=False)
@@ -204,7 +213,12 @@ def unknown(like: Array) -> Array:
 def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True) -> Array:
     """`value` as an array of floats, refused unless (strictly) positive."""
     # A known value is checked as such: inside a traced function its array would not be known.
-    array = as_float(value) if is_traced(value) else np.asarray(value, _float_dtype(value))
+    try:
+        if isinstance(value, str):
+            raise TypeError  # jax would take it for a dtype
+        array = as_float(value) if is_traced(value) else np.asarray(value, _float_dtype(value))
+    except TypeError:
+        raise TypeError(f"`{owner}({name}=...)` needs a number, got {value!r}") from None
     holds = abs(array) < jnp.inf
     holds = holds & (array > 0 if strictly else array >= 0)
     rule = f"`{owner}({name}=...)` needs finite {name} {'>' if strictly else '>='} 0"
@@ -231,6 +245,22 @@ def require_rows(owner: str, name: str, tree: PyTree, entry: str) -> tuple[PyTre
         )
     (count,) = sizes.pop()
     return arrays, count
+
+
+def require_numbers(owner: str, name: str, values: Any) -> np.ndarray:
+    """`values` as floats on the host, refused unless numbers."""
+    try:
+        return np.ascontiguousarray(values, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{owner}({name}=...)` needs numbers, got {values!r}") from None
+
+
+def require_kind(owner: str, name: str, thing: Any, kind: type) -> None:
+    """`TypeError` for anything that is none of this kind."""
+    if not isinstance(thing, kind):
+        raise TypeError(
+            f"`{owner}({name}=...)` needs a `{kind.__name__}`, got {type(thing).__name__}"
+        )
 
 
 def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) -> None:

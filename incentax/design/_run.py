@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._checks import is_traced, require_count, unknown
+from .._checks import is_traced, require_count, require_key, unknown
 from .._compile import compiled, shape_of
 from .._results import ENDINGS, RESULTS
 from .._tree import tree_finite, tree_where
@@ -199,7 +199,9 @@ def start(
             f"`{owner}(scheme)` needs a problem without a selection, or with 'play': a scheme's "
             f"agents go where play leads, got selection={problem.selection!r}"
         )
-    if scheme.needs_key and key is None:
+    if key is not None:
+        require_key(owner, key)
+    elif scheme.needs_key:
         raise ValueError(f"`{owner}(key=...)` needs a key for a scheme with noise, got None")
     theta, x = problem.at_door(owner, ("theta0", "x0"), theta0, x0)
     scheme.check(problem, theta, x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._checks import require_count
+from .._checks import require_count, require_key
 from ._problem import DesignProblem
 
 
@@ -47,6 +47,7 @@ def task_at_door(
         starts = 16 if size <= 64 else 4 if size <= 500 else 1
     starts = require_count(owner, "starts", starts)
     key = jax.random.key(0) if key is None else key
+    require_key(owner, key)
     return Task(problem, theta, x, steps, starts, key)
 
 

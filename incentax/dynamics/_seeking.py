@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import require_count, require_positive
+from .._checks import require_count, require_key, require_positive
 from ..games import AbstractGame
 from ..graphs import Graph
 
@@ -101,6 +101,7 @@ def seeking_constants(
     samples = require_count("seeking_constants", "samples", samples)
     width = require_positive("seeking_constants", "width", width).astype(x.dtype)
     key = jax.random.key(0) if key is None else key
+    require_key("seeking_constants", key)
     draws = jax.random.normal(key, (samples, *x.shape), x.dtype)
     project = game.strategies(theta).project
     points = jnp.concatenate([x[None], jax.vmap(project)(x[None] + width * draws)])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from .._checks import as_float, is_inside, require_count, require_positive
+from .._checks import as_float, is_inside, require_count, require_key, require_positive
 from .._compile import compiled
 from ..dynamics import AbstractDynamics, MirrorDescent, ProjectedGradient
 from ..games import AbstractGame
@@ -132,6 +132,7 @@ def equilibria(
     theta = jax.tree.map(as_float, theta)
     centre = strategy_at_door("equilibria", None, game, theta, None)
     key = jax.random.key(0) if key is None else key
+    require_key("equilibria", key)
     key_starts, key_nudges = jax.random.split(key)
     begun = draw_strategies(game, theta, centre, jax.random.split(key_starts, starts), width)
     values = jax.lax.map(lambda x: game.operator(theta, x), begun)

@@ -15,7 +15,7 @@ from ..sets import Reals
 from ._dissection import Dissection
 from ._link_newton import AbstractLoading, newton_as_dispersion_falls, slope_of
 from ._links import LinkIncentives, LinkTimes
-from ._network import Demand, Network, require_link_costs
+from ._network import Demand, Network, require_link_costs, require_network
 from ._onward import Onward
 
 # Nodes times destinations: expected costs that are affordable, at some 300 bytes each.
@@ -86,6 +86,7 @@ class MarkovianGame(AbstractGame):
         nearer_at: ArrayLike | None = None,
     ):
         owner = "MarkovianGame"
+        require_network(owner, network, demand)
         count, closed = network.number_of_nodes, network.first_through_node
         # Zones that no path may pass are entered at a copy, from which no link leads on.
         head = np.where(network.head < closed, network.head + count, network.head)

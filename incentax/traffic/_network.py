@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._checks import is_traced
+from .._checks import is_traced, require_kind, require_numbers
 
 Numbers = Float[np.ndarray, " links"] | Float[Array, " links"]
 
@@ -117,6 +117,7 @@ class Demand(eqx.Module):
     within_zones: float = 0.0
 
     def __check_init__(self):
+        require_numbers("Demand", "trips", self.trips)
         if self.pairs.ndim != 2 or self.pairs.shape != (self.trips.size, 2):
             raise ValueError(
                 "`Demand(pairs=..., trips=...)` needs pairs of shape (n, 2) and trips of shape "
@@ -129,11 +130,17 @@ class Demand(eqx.Module):
         _refuse("trips", "finite, positive entries", self.trips, fine, owner="Demand")
 
 
+def require_network(owner: str, network: object, demand: object) -> None:
+    """Refuses what is no network with a demand, as in another order."""
+    require_kind(owner, "network", network, Network)
+    require_kind(owner, "demand", demand, Demand)
+
+
 def require_link_costs(
     owner: str, name: str, network: Network, costs: ArrayLike
 ) -> Float[np.ndarray, " links"]:
     """Numbers `>= 0`, one a link."""
-    cost, links = np.ascontiguousarray(costs, float), network.number_of_links
+    cost, links = require_numbers(owner, name, costs), network.number_of_links
     if cost.shape != (links,) or not (cost >= 0).all():
         raise ValueError(
             f"`{owner}({name}=...)` needs one cost >= 0 a link, shape ({links},), got "

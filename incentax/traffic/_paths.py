@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .._checks import require_count
-from ._network import Demand, Network, require_whole
+from ._network import Demand, Network, require_network, require_whole
 
 # Up to this many nodes the search is not worth a compilation.
 _SMALL = 200
@@ -98,6 +98,7 @@ def k_shortest_paths(network: Network, demand: Demand, k: int) -> PathSet:
         >>> ix.traffic.k_shortest_paths(network, demand, 5).number_of_paths
         2640
     """
+    require_network("k_shortest_paths", network, demand)
     k = require_count("k_shortest_paths", "k", k)
     largest = demand.pairs.max()
     if largest >= network.number_of_nodes:

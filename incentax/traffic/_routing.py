@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from .._checks import is_traced, require_positive
+from .._checks import is_traced, require_kind, require_positive
 from .._tree import as_pytree_function
 from ..games import AbstractGame, AggregativeForm, AggregativeGame, QuantalResponse, Rational
 from ..sets import Simplex
@@ -15,7 +15,7 @@ from ._incidence import AbstractIncidence, DenseIncidence, incidence_of
 from ._link_newton import slope_of
 from ._links import LinkIncentives, LinkTimes
 from ._logit_loading import logit_shares
-from ._network import Demand, Network
+from ._network import Demand, Network, require_network
 from ._paths import PathSet
 from ._roads import Roads
 from ._wardrop import wardrop_shares
@@ -146,6 +146,8 @@ class RoutingGame(AbstractGame):
         toll_weight: ArrayLike | None = None,
         inverse_demand: Callable[[Array], Array] | None = None,
     ):
+        require_network("RoutingGame", network, demand)
+        require_kind("RoutingGame", "paths", paths, PathSet)
         if not np.array_equal(paths.pairs, demand.pairs):
             raise ValueError(
                 "`RoutingGame(paths=...)` needs the paths of the pairs of the demand, in their "
@@ -169,7 +171,7 @@ class RoutingGame(AbstractGame):
             staying.check()
         weight = None
         if toll_weight is not None:
-            one = require_positive("RoutingGame", "toll_weight", jnp.asarray(toll_weight))
+            one = require_positive("RoutingGame", "toll_weight", toll_weight)
             if one.shape not in ((), (len(demand.pairs),)):
                 raise ValueError(
                     "`RoutingGame(toll_weight=...)` needs one number a pair, shape "

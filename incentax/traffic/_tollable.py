@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
-from .._checks import require_count
+from .._checks import require_count, require_kind, require_numbers
 from ._network import Network
 
 
@@ -24,13 +24,14 @@ def most_congested(
         >>> [network.name_of_link(k) for k in ix.traffic.most_congested(network, found.flows, 2)]
         ['19 (8-6)', '16 (6-8)']
     """
+    require_kind("most_congested", "network", network, Network)
     number = require_count("most_congested", "number", number)
     if number > network.number_of_links:
         raise ValueError(
             f"`most_congested(number=...)` needs at most {network.number_of_links} links, "
             f"got {number}"
         )
-    flow, links = np.asarray(flows, float), network.number_of_links
+    flow, links = require_numbers("most_congested", "flows", flows), network.number_of_links
     if flow.shape != (links,) or not (flow >= 0).all():
         raise ValueError(
             f"`most_congested(flows)` needs one number >= 0 a link, shape ({links},), got "
@@ -55,6 +56,7 @@ def cordon(network: Network, nodes: Sequence[int]) -> Int[np.ndarray, " links"]:
         >>> [network.name_of_link(link) for link in ix.traffic.cordon(network, [0, 1])]
         ['5 (3-1)', '14 (6-2)']
     """
+    require_kind("cordon", "network", network, Network)
     inside = np.zeros(network.number_of_nodes, bool)
     for node in nodes:
         if not 0 <= node < network.number_of_nodes:

@@ -97,6 +97,10 @@ def test_refusals():
         ix.Run(PROBLEM, jnp.ones(2), NOISY)
     with pytest.raises(TypeError, match=r"`Run\(scheme\)` needs a scheme, got None"):
         ix.Run(PROBLEM, jnp.ones(2), None)
+    with pytest.raises(TypeError, match=r"`Run\(key=...\)` needs one key(.|\n)*got 3"):
+        ix.Run(PROBLEM, jnp.ones(2), NOISY, key=3)
+    with pytest.raises(TypeError, match=r"`design\(key=...\)` needs one key(.|\n)*got 2 keys"):
+        ix.design(PROBLEM, jnp.ones(2), key=jax.random.split(KEY))
     run = ix.Run(PROBLEM, jnp.ones(2), NOISY, key=KEY)
     with pytest.raises(ValueError, match=r"`Run.advance\(steps=...\)` needs steps >= 1, got 0"):
         run.advance(0)

@@ -81,3 +81,43 @@ def test_flows_that_are_none():
         ValueError, match=r"one number >= 0 a link, shape \(76,\), got shape \(3,\)"
     ):
         ix.traffic.most_congested(network, np.ones(3), 2)
+
+
+NETWORK, DEMAND = ix.traffic.sioux_falls()
+PATHS = ix.traffic.k_shortest_paths(NETWORK, DEMAND, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: t.assign(DEMAND, NETWORK), r"assign\(network=...\)` needs a `Network`"),
+        (lambda t: t.assign(NETWORK, None), r"assign\(demand=...\)` needs a `Demand`, got None"),
+        (lambda t: t.assign(NETWORK, DEMAND, gap="x"), r"gap=...\)` needs a number, got 'x'"),
+        (lambda t: t.assign(NETWORK, DEMAND, gap=[1, None]), r"gap=...\)` needs a number"),
+        (lambda t: t.assign(NETWORK, DEMAND, start=3), r"start=...\)` needs a `Assignment`"),
+        (lambda t: t.assign(NETWORK, DEMAND, tolls={1: "a"}), r"tolls=...\)` needs numbers"),
+        (lambda t: t.assign(NETWORK, DEMAND, tolls="abc"), r"tolls=...\)` needs numbers, got 'abc"),
+        (lambda t: t.generate_paths(DEMAND, NETWORK), "generate_paths(.|\n)*needs a `Network`"),
+        (lambda t: t.cheap_paths(NETWORK, DEMAND, "a"), r"costs=...\)` needs numbers, got 'a'"),
+        (lambda t: t.grow_paths(NETWORK, DEMAND, DEMAND, [1.0] * 76), "needs a `PathSet`"),
+        (lambda t: t.join_paths(), "needs sets of paths, got none"),
+        (lambda t: t.join_paths(PATHS, DEMAND), "needs a `PathSet`, got Demand"),
+        (lambda t: t.RoutingGame(NETWORK, DEMAND, None), r"paths=...\)` needs a `PathSet`"),
+        (lambda t: t.RoutingGame(NETWORK, DEMAND, PATHS, eta="a"), r"eta=...\)` needs a number"),
+        (
+            lambda t: t.RoutingGame(NETWORK, DEMAND, PATHS, toll_weight="a"),
+            r"toll_weight=...\)` needs a number, got 'a'",
+        ),
+        (lambda t: t.MarkovianGame(DEMAND, NETWORK, eta=1.0), "needs a `Network`, got Demand"),
+        (lambda t: t.most_congested(DEMAND, [1.0] * 76, 3), "needs a `Network`, got Demand"),
+        (lambda t: t.Demand([[0, 1]], ["a"]), r"Demand\(trips=...\)` needs numbers"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(call, words):
+    with pytest.raises(TypeError, match=words):
+        call(ix.traffic)
+
+
+def test_tolls_by_the_names_of_links_are_refused():
+    with pytest.raises(ValueError, match=r"needs links in 0\.\.75, got '1-2'"):
+        ix.traffic.assign(NETWORK, DEMAND, tolls={"1-2": 1.0})

@@ -9,8 +9,15 @@ from typing import Any, get_args, Literal
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ..._checks import require_count, require_one_of, require_positive, warn
-from .._network import Demand, Network
+from ..._checks import (
+    require_count,
+    require_kind,
+    require_numbers,
+    require_one_of,
+    require_positive,
+    warn,
+)
+from .._network import Demand, Network, require_network
 
 Objective = Literal["user", "system"]
 Tolls = ArrayLike | Mapping[int, float] | None
@@ -119,6 +126,7 @@ def assign(
         >>> print(round(ix.traffic.assign(network, demand, gap=1e-10).total_travel_time))
         7480225
     """
+    require_network("assign", network, demand)
     kernels = compiled_kernels()
     require_one_of("assign", "objective", objective, get_args(Objective))
     level = float(require_positive("assign", "gap", gap))
@@ -133,6 +141,8 @@ def assign(
     links = np.zeros((3, network.number_of_links))
     costs = _costs(network, charged, objective)
     traffic = kernels.Traffic(kernels.graph_of(network), costs, *links)
+    if start is not None:
+        require_kind("assign", "start", start, Assignment)
     if start is None:
         bushes = _new_bushes(network, table)
         missing = kernels.begin(traffic, bushes, trips)
@@ -242,12 +252,15 @@ def tolls_of_links(owner: str, network: Network, tolls: Tolls) -> Float[np.ndarr
         return np.zeros(links)
     if isinstance(tolls, Mapping):
         charged = np.zeros(links)
-        for link, toll in tolls.items():
-            if not 0 <= link < links:
-                raise ValueError(f"`{owner}(tolls=...)` needs links in 0..{links - 1}, got {link}")
+        numbers = require_numbers(owner, "tolls", list(tolls.values()))
+        for link, toll in zip(tolls, numbers):
+            if not isinstance(link, int | np.integer) or not 0 <= link < links:
+                raise ValueError(
+                    f"`{owner}(tolls=...)` needs links in 0..{links - 1}, got {link!r}"
+                )
             charged[link] = toll
     else:
-        charged = np.array(tolls, float)
+        charged = require_numbers(owner, "tolls", tolls)
     if charged.shape != (links,) or not np.isfinite(charged).all():
         raise ValueError(
             f"`{owner}(tolls=...)` needs one finite toll a link, shape ({links},), got "

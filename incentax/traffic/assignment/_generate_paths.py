@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
-from ..._checks import require_count, require_one_of, require_positive, warn
-from .._network import Demand, Network, require_link_costs
+from ..._checks import require_count, require_kind, require_one_of, require_positive, warn
+from .._network import Demand, Network, require_link_costs, require_network
 from .._paths import PathSet
 from ._assign import assign, Assignment, compiled_kernels, Objective, Pairs, Tolls
 
@@ -50,6 +50,7 @@ def generate_paths(
         >>> ix.traffic.generate_paths(network, demand).number_of_paths
         942
     """
+    require_network("generate_paths", network, demand)
     at = (at,) if isinstance(at, str) else at
     if not at:
         raise ValueError('`generate_paths(at=...)` needs "user", "system" or both, got neither')
@@ -85,6 +86,7 @@ def cheap_paths(
         >>> ix.traffic.cheap_paths(network, demand, network.free_flow_time).number_of_paths
         564
     """
+    require_network("cheap_paths", network, demand)
     share = float(require_positive("cheap_paths", "tolerance", tolerance, strictly=False))
     most = require_count("cheap_paths", "most", most)
     cost = require_link_costs("cheap_paths", "costs", network, costs)
@@ -156,6 +158,10 @@ def join_paths(*sets: PathSet) -> PathSet:
         >>> ix.traffic.join_paths(few, more).number_of_paths
         1584
     """
+    if not sets:
+        raise TypeError("`join_paths(...)` needs sets of paths, got none")
+    for other in sets:
+        require_kind("join_paths", "...", other, PathSet)
     pairs = sets[0].pairs
     for other in sets:
         if not np.array_equal(other.pairs, pairs):
@@ -207,6 +213,8 @@ def grow_paths(
         >>> print(missing > 0.1)
         True
     """
+    require_network("grow_paths", network, demand)
+    require_kind("grow_paths", "paths", paths, PathSet)
     cost = require_link_costs("grow_paths", "costs", network, costs)
     if not np.array_equal(paths.pairs, demand.pairs):
         raise ValueError(
