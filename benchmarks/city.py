@@ -1,12 +1,14 @@
 """What a city costs: CPU seconds and memory of every stage, by size.
 
     python city.py [--data FOLDER] [--networks ...] [--cities 8 11 14 15] [--tolls 100] [--steps 0]
-                   [--demand 1.0] [--most N] [--out FILE]
+                   [--demand 1.0] [--most N] [--crossings] [--out FILE]
 
 `--data`: a folder of the TransportationNetworks collection (`NAME_net.tntp`, `NAME_trips.tntp`).
 Each network runs in a process of its own; a stage that compiles is run once before it is timed, and
-the time of that first run stands beside. `exponent` is the slope of log seconds of one product over
-log entries of the incidence, over all networks of 10^5 entries to 10^6 paths.
+the time of that first run stands beside. `--crossings`: route choice at crossings, among links that
+lead nearer at the costs of user equilibrium, in place of paths. `exponent` is the slope of log
+seconds of one product over log entries of the incidence, over all networks of 10^5 entries to 10^6
+paths.
 """
 
 import argparse
@@ -31,7 +33,13 @@ MOST, DESIGNED = 200, 8_000_000
 
 
 def stages(
-    name: str, data: str | None, tolls: int, steps: int, times: float, most: int | None
+    name: str,
+    data: str | None,
+    tolls: int,
+    steps: int,
+    times: float,
+    most: int | None,
+    crossings: bool,
 ) -> dict:
     """CPU seconds of every stage of one network, and what was found, at so many times its trips."""
     import jax  # noqa: PLC0415  # each process has its own
@@ -68,7 +76,9 @@ def stages(
         lambda: ix.traffic.assign(network, demand, objective="system"),
     )
     found["system"] = system.total_travel_time
-    if name in LARGE:
+    if crossings:
+        found |= _at_crossings(ix, timed, network, demand, user.costs)
+    if crossings or name in LARGE:
         return found | {"peak_gb": _peak()}
     most = most or (MOST if name.startswith("city ") else 1000)
     paths = timed("paths", lambda: ix.traffic.generate_paths(network, demand, most=most))
@@ -127,6 +137,21 @@ def _logit(ix, jax, timed, network, demand, paths) -> dict:
     return {"logit": float(game.total_travel_time(None, found.x)), "newton": int(found.steps)}
 
 
+def _at_crossings(ix, timed, network, demand, costs) -> dict:
+    """The same without paths."""
+    import jax.numpy as jnp  # noqa: PLC0415
+
+    game = timed(
+        "Markovian game",
+        lambda: ix.traffic.MarkovianGame(network, demand, eta=1.0, nearer_at=costs),
+    )
+    zero = jnp.zeros(network.number_of_links)
+    found = timed("Markovian equilibrium", lambda: ix.solve_equilibrium(game, zero), twice=True)
+    problem = ix.DesignProblem(game, game.total_travel_time, ix.Box(zero, 10.0))
+    timed("hypergradient, all links", lambda: ix.hypergradient(problem, zero, found.x), twice=True)
+    return {"markovian": float(game.total_travel_time(None, found.x)), "newton": int(found.steps)}
+
+
 def _until(reached: np.ndarray, best: float, share: float, seconds: float) -> float:
     """Seconds, at the mean of a step, until within a share of the best."""
     step = int(np.argmax(reached <= best * (1 + share))) + 1
@@ -160,12 +185,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="of the designer; 0: no design")
     parser.add_argument("--demand", type=float, default=1.0, help="times the trips of the data")
     parser.add_argument("--most", type=int, help="paths a pair at each equilibrium")
+    parser.add_argument("--crossings", action="store_true", help="without a list of paths")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         asked = (options.data, options.tolls, options.steps, options.demand, options.most)
-        print(json.dumps(stages(options.one, *asked)))
+        print(json.dumps(stages(options.one, *asked, options.crossings)))
         return
     names = [f"city {size}" for size in options.cities]
     names += list(options.networks) if options.data else []
@@ -175,6 +201,7 @@ def main() -> None:
         command += ["--steps", str(options.steps), "--demand", str(options.demand)]
         command += ["--data", options.data] if options.data else []
         command += ["--most", str(options.most)] if options.most else []
+        command += ["--crossings"] if options.crossings else []
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         row = json.loads(ran.stdout) if ran.returncode == 0 else {"network": name}
         row |= {} if ran.returncode == 0 else {"failed": ran.stderr[-500:]}

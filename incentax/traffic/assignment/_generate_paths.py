@@ -54,13 +54,15 @@ def generate_paths(
     at = (at,) if isinstance(at, str) else at
     if not at:
         raise ValueError('`generate_paths(at=...)` needs "user", "system" or both, got neither')
+    share = float(require_positive("generate_paths", "tolerance", tolerance, strictly=False))
+    most = require_count("generate_paths", "most", most)
     sets, found = [], start
     for objective in at:
         require_one_of("generate_paths", "at", objective, get_args(Objective))
         charged = tolls if objective == "user" else None
         how = {"tolls": charged, "objective": objective, "gap": gap, "progress": progress}
         found = assign(network, demand, start=found, **how)
-        sets.append(cheap_paths(network, demand, found.costs, tolerance=tolerance, most=most))
+        sets.append(_cheap("generate_paths", network, demand, found.costs, (share, most)))
     return join_paths(*sets)
 
 
@@ -90,28 +92,36 @@ def cheap_paths(
     share = float(require_positive("cheap_paths", "tolerance", tolerance, strictly=False))
     most = require_count("cheap_paths", "most", most)
     cost = require_link_costs("cheap_paths", "costs", network, costs)
-    paths, cut = _paths_within(network, demand, cost, share, most)
+    return _cheap("cheap_paths", network, demand, cost, (share, most))
+
+
+def _cheap(
+    owner: str, network: Network, demand: Demand, cost: np.ndarray, limits: tuple[float, int]
+) -> PathSet:
+    paths, cut = _paths_within(owner, network, demand, cost, limits)
     if cut:
-        warn(f"`cheap_paths`: some pairs have more than {most} such paths. Going on with {most}.")
+        most = limits[1]
+        warn(f"`{owner}`: some pairs have more than {most} such paths. Going on with {most}.")
     return paths
 
 
 def _paths_within(
-    network: Network, demand: Demand, cost: np.ndarray, share: float, most: int
+    owner: str, network: Network, demand: Demand, cost: np.ndarray, limits: tuple[float, int]
 ) -> tuple[PathSet, bool]:
-    """[`cheap_paths`][] without checks, and whether some pair has more."""
+    """[`cheap_paths`][] without checks, and whether some pair has more. `limits`: the tolerance,
+    and how many paths a pair."""
     kernels, table = compiled_kernels(), Pairs(network, demand)
     if len(table.order) < len(demand.pairs):
         within = demand.pairs[demand.pairs[:, 0] == demand.pairs[:, 1]][0, 0]
         raise ValueError(
-            "`cheap_paths(demand=...)` needs pairs of two nodes, got trips within node "
+            f"`{owner}(demand=...)` needs pairs of two nodes, got trips within node "
             + network.name_of_node(int(within))
         )
     graph, trips = kernels.graph_of(network), kernels.Trips(*table.ranges)
     origins = table.origins.astype(np.int64)
-    links, lengths, sizes, cut = kernels.cheap_paths(graph, origins, cost, trips, (share, most))
+    links, lengths, sizes, cut = kernels.cheap_paths(graph, origins, cost, trips, limits)
     if (sizes < 0).any():
-        raise table.unconnected("cheap_paths", int(np.argmin(sizes)))
+        raise table.unconnected(owner, int(np.argmin(sizes)))
     return _grouped(demand.pairs, np.repeat(table.order, sizes), links, lengths), cut
 
 
@@ -221,7 +231,7 @@ def grow_paths(
             "`grow_paths(paths=...)` needs the paths of the pairs of the demand, in their order, "
             f"got those of {len(paths.pairs)} pairs"
         )
-    best, _ = _paths_within(network, demand, cost, 0.0, 1)
+    best, _ = _paths_within("grow_paths", network, demand, cost, (0.0, 1))
     known = np.add.reduceat(cost[paths.links], paths.offsets[:-1])
     least = np.minimum.reduceat(known, np.cumsum(paths.sizes) - paths.sizes)
     reached = np.add.reduceat(cost[best.links], best.offsets[:-1])
