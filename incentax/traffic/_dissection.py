@@ -104,7 +104,8 @@ class Dissection(eqx.Module):
                     front += jax.vmap(lambda u, i: u[jnp.ix_(i, i)])(padded[child::2], at)
             pivot = jax.vmap(inverse)(front[:, :own, :own])
             # The inverse of an M-matrix has no negative entry.
-            sound &= jnp.all(pivot >= -1e-9 * jnp.max(jnp.abs(pivot)))
+            rounding = float(jnp.finfo(pivot.dtype).eps) ** 0.6
+            sound &= jnp.all(pivot >= -rounding * jnp.max(jnp.abs(pivot)))
             to_rim, from_rim = front[:, :own, own:], front[:, own:, :own]
             passed = front[:, own:, own:] - from_rim @ (pivot @ to_rim)
             factors.append((pivot, to_rim, from_rim))
