@@ -48,7 +48,7 @@ class Dissection(eqx.Module):
 
     def __init__(self, ends: Int[np.ndarray, "links 2"], nodes: int, to: np.ndarray):
         self.ends, self.to = jnp.asarray(ends), jnp.asarray(to)
-        self.levels = _levels(_groups(_neighbours(ends, nodes), nodes), ends, nodes)
+        self.levels = _levels(ends, nodes)
         owned = np.concatenate([np.ravel(level.own) for level in self.levels])
         place = np.zeros(nodes + 1, int)
         place[owned] = np.arange(len(owned))
@@ -103,9 +103,10 @@ class Dissection(eqx.Module):
                 for child, at in enumerate(level.below):
                     front += jax.vmap(lambda u, i: u[jnp.ix_(i, i)])(padded[child::2], at)
             pivot = jax.vmap(inverse)(front[:, :own, :own])
-            # The inverse of an M-matrix has no negative entry.
+            # The inverse of an M-matrix has no negative entry; on the diagonal here none below 1.
             rounding = float(jnp.finfo(pivot.dtype).eps) ** 0.6
             sound &= jnp.all(pivot >= -rounding * jnp.max(jnp.abs(pivot)))
+            sound &= jnp.all(jnp.diagonal(pivot, axis1=1, axis2=2) > 0.5)
             to_rim, from_rim = front[:, :own, own:], front[:, own:, :own]
             passed = front[:, own:, own:] - from_rim @ (pivot @ to_rim)
             factors.append((pivot, to_rim, from_rim))
@@ -208,14 +209,16 @@ def _depths(tied: Any, members: list[np.ndarray], draw: np.random.Generator) -> 
     return depth
 
 
-def _levels(groups: list[list[np.ndarray]], ends: np.ndarray, nodes: int) -> tuple[_Level, ...]:
-    """Of all groups, from the bottom."""
+def _levels(ends: np.ndarray, nodes: int) -> tuple[_Level, ...]:
+    """From the bottom."""
+    neighbours = _neighbours(ends, nodes)
+    groups = _groups(neighbours, nodes)
     depth, group, row = (np.zeros(nodes, int) for _ in range(3))
     for level, those in enumerate(groups):
         for index, own in enumerate(those):
             depth[own], group[own], row[own] = level, index, np.arange(len(own))
-    rims = _rims(groups, _neighbours(ends, nodes), depth)
-    width = [max(1, *(len(own) for own in those), 1) for those in groups]
+    rims = _rims(groups, neighbours, depth)
+    width = [max(1, *map(len, those)) for those in groups]
     border = [max(len(rim) for rim in those) for those in rims]
     first = np.where(depth[ends[:, 0]] >= depth[ends[:, 1]], ends[:, 0], ends[:, 1])
 

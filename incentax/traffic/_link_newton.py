@@ -48,7 +48,7 @@ def newton_in_link_flows(
     falls. `tol`: on the imbalance, relative to the largest flow, and no less than rounding;
     `inner`: on the residual of the linear system.
     """
-    tol = jnp.maximum(tol, 30 * float(jnp.finfo(flows.dtype).eps))
+    tol = jnp.maximum(tol, _least(flows.dtype))
 
     def going_on(carry):
         count, flows, _, left, moved = carry
@@ -97,6 +97,8 @@ def newton_as_dispersion_falls(
     to flows.
     """
 
+    small = jnp.maximum(1e-6, jnp.maximum(tol, _least(begun.dtype)))
+
     def going_on(carry: tuple[Any, ...]) -> Array:
         stage, arrived = carry[:2]
         return ~arrived & (stage <= _STAGES)
@@ -108,13 +110,18 @@ def newton_as_dispersion_falls(
         reached, with_them, left, steps = newton_in_link_flows(
             loading_at(wide), flows, tol, max_steps, inner=inner
         )
-        arrived = (wide == 1) & (jnp.max(jnp.abs(left)) <= 1e-6 * jnp.max(jnp.abs(reached)))
+        arrived = (wide == 1) & (jnp.max(jnp.abs(left)) <= small * jnp.max(jnp.abs(reached)))
         finite = jnp.all(jnp.isfinite(reached)) & ((stage > 0) | arrived)
         return stage + 1, arrived, jnp.where(finite, reached, begun), with_them, count + steps
 
     first = jnp.int32(0), jnp.bool_(False), begun, with_them, jnp.int32(0)
     _, _, flows, with_them, steps = jax.lax.while_loop(going_on, advance, first)
     return flows, with_them, steps
+
+
+def _least(dtype: Any) -> float:
+    """Of what is left relative to the largest flow, for rounding."""
+    return 30 * float(jnp.finfo(dtype).eps)
 
 
 def _newton_step(

@@ -44,15 +44,16 @@ class MarkovianGame(AbstractGame):
 
     - `network`, `demand`: see [`Network`][], [`Demand`][].
     - `eta`: positive dispersion of choice, in the network's unit of time. Where links are short
-      beside `eta` (or tolls negative) walks in circles have no finite cost; where costs are more
-      than 700 `eta` (87 in float32) sums over all walks underflow. Costs and flows are NaN then.
+      beside `eta` (or tolls negative) walks in circles have no finite cost, and all costs are NaN,
+      though no trip passes there; where costs are more than 700 `eta` (87 in float32) sums over all
+      walks underflow, and costs are infinite. Flows are NaN then.
     - `tolled_links`: links that carry a toll, counted from 0; every link when left out.
-    - `nearer_at`: `>= 0`, a cost for every link, such as `network.free_flow_time` or the `costs` of
-      an assignment; of equal distances one of fewer links is nearer. It takes any `eta`, links
-      without time, and negative tolls. All walks when left out.
+    - `nearer_at`: `>= 0` and finite, a cost for every link, such as `network.free_flow_time` or the
+      `costs` of an assignment; of equal distances one of fewer links is nearer. It takes any `eta`,
+      links without time, and negative tolls. All walks when left out.
 
-    Memory and work are those of a number for every node and destination, of which 25 million are
-    taken.
+    Memory and work are those of some numbers for every node and destination, or `nearer_at` for
+    every link and destination. Up to 25 million nodes times destinations are taken.
 
     **Raises** `ValueError` for an `eta` that is not positive or for which there is no equilibrium
     at free-flow times, for links outside the network or named twice, for costs that are no such
@@ -109,7 +110,10 @@ class MarkovianGame(AbstractGame):
         if nearer_at is None:
             self.choice = Dissection(*links)
         else:
-            self.choice = Onward(*links, require_link_costs(owner, "nearer_at", network, nearer_at))
+            near = require_link_costs(owner, "nearer_at", network, nearer_at)
+            if not np.isfinite(near).all():
+                raise ValueError(f"`{owner}(nearer_at=...)` needs finite costs, got {near.max()}")
+            self.choice = Onward(*links, near)
         if not is_traced((self.eta, self.link_times)):
             free = np.asarray(_loaded(self, self.link_times(jnp.zeros(network.number_of_links))))
             if not np.isfinite(free).all():

@@ -102,7 +102,8 @@ def _expected_jvp(
     _, rise, wider = tangents
     found, share = _expected(onward, costs, eta)
     tail, head = onward.ends.T
-    excess = (found[tail] - found[head] - costs[:, None]) / eta
+    known = jnp.where(jnp.isfinite(found), found, 0)
+    excess = (known[tail] - known[head] - costs[:, None]) / eta
     excess = jnp.where(onward.nearer, excess, 0)
     # Shares as they were found, which rounding in W does not reach, with the derivatives of W.
     moving = share * jnp.exp(excess - jax.lax.stop_gradient(excess))
@@ -121,7 +122,7 @@ def _distances(ends: np.ndarray, nodes: int, to: np.ndarray, costs: np.ndarray) 
     from scipy.sparse import coo_array  # noqa: PLC0415  # heavy
     from scipy.sparse.csgraph import dijkstra  # noqa: PLC0415
 
-    little = 1e-6 * (costs[np.isfinite(costs)].mean() or 1.0)
+    little = 1e-6 * (np.median(costs[costs > 0]) if costs.any() else 1.0)
     # Of parallel links the cheapest, which a sparse matrix would add up.
     order = np.lexsort((costs, ends[:, 0], ends[:, 1]))
     first = np.r_[True, (np.diff(ends[order], axis=0) != 0).any(axis=1)]

@@ -97,10 +97,54 @@ def test_the_derivative_by_eta():
     np.testing.assert_allclose(jax.grad(expected)(0.5), by_hand, rtol=1e-12)
 
 
+def test_a_circle_without_a_way_on_does_not_spoil_derivatives():
+    network = ix.traffic.Network(
+        [0, 0, 1, 0, 3, 4], [1, 2, 2, 3, 4, 3], [5.0] * 6, [1.0, 2.5, 1, 1, 1, 1], [1.0] * 6,
+        [1.0] * 6, 5,
+    )  # fmt: skip
+    demand = ix.traffic.Demand([[0, 2]], [3.0])
+
+    def flow(eta):
+        game = ix.traffic.MarkovianGame(network, demand, eta=eta, nearer_at=network.free_flow_time)
+        return game.loaded(game.link_times(jnp.zeros(6)))[0]
+
+    # The share of 0-1-2, which is half a unit of time shorter.
+    share = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(flow(0.5), 3 * share, rtol=1e-12)
+    slope = -3 * share * (1 - share) * 0.5 / 0.5**2
+    np.testing.assert_allclose(jax.grad(flow)(0.5), slope, rtol=1e-12)
+
+
+def test_a_large_mark_on_another_link_changes_nothing():
+    network = ix.traffic.Network(
+        [0, 1, 2, 0, 3], [1, 2, 3, 3, 0], [5.0] * 5, [1.0] * 5, [0.0] * 5, [1.0] * 5, 4
+    )
+    demand = ix.traffic.Demand([[0, 3]], [1.0])
+    for mark in (1.0, 1e9):
+        near = [1, 1, 1, 50, mark]
+        game = ix.traffic.MarkovianGame(network, demand, eta=1.0, nearer_at=near)
+        expected = game.expected_costs(jnp.ones(5))
+        np.testing.assert_allclose(expected, 1 - np.log(1 + np.exp(-2)))
+
+
+def test_a_circle_without_end_beside_large_sums():
+    """A toll far below zero makes one sum large, and does not hide that another has no value."""
+    network = ix.traffic.Network(
+        [0, 2, 3, 3], [1, 3, 2, 4], [1.0] * 4, [5.0] * 4, [0.0] * 4, [1.0] * 4, 5
+    )
+    demand = ix.traffic.Demand([[0, 1], [2, 4]], [1.0, 1.0])
+    game = ix.traffic.MarkovianGame(network, demand, eta=1.0)
+    tolls = jnp.array([-30.0, -6, -6, 0])
+    assert ix.solve_equilibrium(game, tolls, throw=False).result != ix.RESULTS.successful
+    assert jnp.isnan(game.expected_costs(5 + tolls)).all()
+
+
 def test_refusals():
     network, demand = _tiny(), ix.traffic.Demand([[0, 3]], [6.0])
     with pytest.raises(ValueError, match=r"nearer_at=...\)` needs one cost >= 0 a link"):
         ix.traffic.MarkovianGame(network, demand, eta=1.0, nearer_at=[1.0, 2.0])
+    with pytest.raises(ValueError, match="needs finite costs, got inf"):
+        ix.traffic.MarkovianGame(network, demand, eta=1.0, nearer_at=[np.inf] * 7)
     with pytest.raises(ValueError, match="got -1"):
         ix.traffic.MarkovianGame(network, demand, eta=1.0, nearer_at=[-1.0] * 7)
 
@@ -137,6 +181,8 @@ def test_sums_over_walks_are_columns_of_the_inverse():
         pulled[:, to] = slope
         by_hand = inverse.T @ pulled @ inverse.T
         np.testing.assert_allclose(back, by_hand[tuple(ends.T)], rtol=1e-7, atol=1e-9)
+        single = order._sums_over_walks(jnp.asarray(weight, jnp.float32))
+        np.testing.assert_allclose(single, inverse[:, to], rtol=1e-3, atol=1e-4)
         # A circle anywhere whose weights are more than 1 makes all sums infinite.
         endless = weight.copy()
         endless[-3], endless[(ends == ends[-3, ::-1]).all(axis=1)] = 1.5, 1.5
