@@ -271,7 +271,7 @@ def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) 
 
 
 def _float_dtype(value: Any) -> Any:
-    dtype = jnp.result_type(value)
+    dtype = jnp.result_type(np.asarray(value) if isinstance(value, list | tuple) else value)
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
