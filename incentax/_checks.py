@@ -214,8 +214,6 @@ def require_positive(owner: str, name: str, value: Any, *, strictly: bool = True
     """`value` as an array of floats, refused unless (strictly) positive."""
     # A known value is checked as such: inside a traced function its array would not be known.
     try:
-        if isinstance(value, str):
-            raise TypeError  # jax would take it for a dtype
         array = as_float(value) if is_traced(value) else np.asarray(value, _float_dtype(value))
     except TypeError:
         raise TypeError(f"`{owner}({name}=...)` needs a number, got {value!r}") from None
@@ -258,8 +256,9 @@ def require_numbers(owner: str, name: str, values: Any) -> np.ndarray:
 def require_kind(owner: str, name: str, thing: Any, kind: type) -> None:
     """`TypeError` for anything that is none of this kind."""
     if not isinstance(thing, kind):
+        one = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise TypeError(
-            f"`{owner}({name}=...)` needs a `{kind.__name__}`, got {type(thing).__name__}"
+            f"`{owner}({name}=...)` needs {one} `{kind.__name__}`, got {type(thing).__name__}"
         )
 
 
@@ -271,7 +270,9 @@ def require_one_of(owner: str, name: str, value: Any, options: tuple[str, ...]) 
 
 
 def _float_dtype(value: Any) -> Any:
-    dtype = jnp.result_type(np.asarray(value) if isinstance(value, list | tuple) else value)
+    # Of a list jax knows no dtype, and a string it takes for the name of one.
+    named = isinstance(value, list | tuple | str)
+    dtype = jnp.result_type(np.asarray(value) if named else value)
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 

@@ -96,7 +96,6 @@ def newton_as_dispersion_falls(
     `loading_at(wide)`: at so many times the dispersion; `with_them`: of the shape of what belongs
     to flows.
     """
-
     small = jnp.maximum(1e-6, jnp.maximum(tol, _least(begun.dtype)))
 
     def going_on(carry: tuple[Any, ...]) -> Array:

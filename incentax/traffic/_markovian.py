@@ -158,6 +158,8 @@ class MarkovianGame(AbstractGame):
 
         unloaded = _Loading(self, theta).costs(jnp.zeros_like(x))
         start = jnp.where(jnp.any(x > 0), x, self.loaded(unloaded))
+        # Here strategies are flows, and `tol` is on these; there it is on their shares.
+        tol = tol / jnp.maximum(jnp.max(jnp.abs(start)), 1)
         flows, _, steps = newton_as_dispersion_falls(at, start, None, tol, max_steps)
         return flows, steps, jnp.zeros((), flows.dtype)
 

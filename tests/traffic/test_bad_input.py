@@ -94,7 +94,7 @@ PATHS = ix.traffic.k_shortest_paths(NETWORK, DEMAND, 1)
         (lambda t: t.assign(NETWORK, None), r"assign\(demand=...\)` needs a `Demand`, got None"),
         (lambda t: t.assign(NETWORK, DEMAND, gap="x"), r"gap=...\)` needs a number, got 'x'"),
         (lambda t: t.assign(NETWORK, DEMAND, gap=[1, None]), r"gap=...\)` needs a number"),
-        (lambda t: t.assign(NETWORK, DEMAND, start=3), r"start=...\)` needs a `Assignment`"),
+        (lambda t: t.assign(NETWORK, DEMAND, start=3), r"start=...\)` needs an `Assignment`"),
         (lambda t: t.assign(NETWORK, DEMAND, tolls={1: "a"}), r"tolls=...\)` needs numbers"),
         (lambda t: t.assign(NETWORK, DEMAND, tolls="abc"), r"tolls=...\)` needs numbers, got 'abc"),
         (lambda t: t.generate_paths(DEMAND, NETWORK), "generate_paths(.|\n)*needs a `Network`"),

@@ -187,3 +187,15 @@ def test_sums_over_walks_are_columns_of_the_inverse():
         endless = weight.copy()
         endless[-3], endless[(ends == ends[-3, ::-1]).all(axis=1)] = 1.5, 1.5
         assert np.isnan(order._sums_over_walks(jnp.asarray(endless))).all()
+
+
+def test_a_looser_tolerance_is_met_where_a_tighter_one_is():
+    """Flows are some ten thousands, and the tolerance is on these."""
+    network, demand = ix.traffic.sioux_falls()
+    tolled = ix.traffic.TOLLED_LINKS[:3]
+    game = ix.traffic.MarkovianGame(
+        network, demand, eta=0.5, tolled_links=tolled, nearer_at=network.free_flow_time
+    )
+    for tol in (1e-8, 1e-5, 1e-4, 1e-3):
+        found = ix.solve_equilibrium(game, jnp.zeros(3), tol=tol)
+        assert found.residual <= tol

@@ -141,14 +141,13 @@ def assign(
     links = np.zeros((3, network.number_of_links))
     costs = _costs(network, charged, objective)
     traffic = kernels.Traffic(kernels.graph_of(network), costs, *links)
-    if start is not None:
-        require_kind("assign", "start", start, Assignment)
     if start is None:
         bushes = _new_bushes(network, table)
         missing = kernels.begin(traffic, bushes, trips)
         if missing >= 0:
             raise table.unconnected("assign", missing)
     else:
+        require_kind("assign", "start", start, Assignment)
         bushes = _bushes_of(start, network, demand)
         kernels.add_up(traffic, bushes)
     tell = _show_progress if progress is True else progress or None

@@ -171,7 +171,7 @@ def join_paths(*sets: PathSet) -> PathSet:
     if not sets:
         raise TypeError("`join_paths(...)` needs sets of paths, got none")
     for other in sets:
-        require_kind("join_paths", "...", other, PathSet)
+        require_kind("join_paths", "sets", other, PathSet)
     pairs = sets[0].pairs
     for other in sets:
         if not np.array_equal(other.pairs, pairs):
